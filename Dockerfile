@@ -18,6 +18,8 @@ USER 65532:65532
 # the image: QUORUMHUB_AUTH_MODE=required with QUORUMHUB_AUTH_FILE, or QUORUMHUB_AUTH_MODE=open.
 ENV QUORUMHUB_HTTP_ADDR=0.0.0.0:8080 QUORUMHUB_DATA_DIR=/data
 VOLUME /data
+# The node is found by its configuration: give that with QUORUMHUB_CONFIG or other variables rather than to serve alone.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["/quorumhub", "healthcheck"]
 EXPOSE 8080
 ENTRYPOINT ["/quorumhub"]
 CMD ["serve"]

@@ -36,7 +36,13 @@ rules:
 `
 
 func TestApplyBringsAClusterToWhatTheFileSays(t *testing.T) {
-	c := startDevCluster(t, 3)
+	// A hub without authentication takes no rules.
+	file := filepath.Join(t.TempDir(), "auth.yaml")
+	everybody := "rules: [{name: everybody, may: ['*'], topics: ['**'], who: [{anonymous: true}]}]\n"
+	if err := os.WriteFile(file, []byte(everybody), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := startDevCluster(t, 3, "auth.mode=required", "auth.file="+file)
 
 	if got := c.applying(0, declared, "--dry-run"); got.code != 6 || !strings.Contains(got.out, "+ topic t\n") || !strings.Contains(got.out, "+ rule writer\n") {
 		t.Fatalf("dry run: %+v", got)

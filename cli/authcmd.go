@@ -26,6 +26,7 @@ type authCmd struct {
 	Rules   authRules  `cmd:"" help:"List, set and remove access rules of a running hub."`
 	Explain explainCmd `cmd:"" help:"Explain why an action is, or would be, allowed or refused."`
 	WhoAmI  whoAmICmd  `cmd:"" name:"whoami" help:"Show how the hub identifies you."`
+	Usage   usageCmd   `cmd:"" help:"Show what principals have, and what their quotas allow."`
 }
 
 type newKeyCmd struct {
@@ -97,12 +98,31 @@ func (c *createKeyCmd) Run(ctx context.Context, s Streams) error {
 
 type revokeKeyCmd struct {
 	hubFlags
-	ID string `arg:"" help:"The key's ID: the 12 digits after qhk_."`
+	ID   string `arg:"" help:"The key's ID: the 12 digits after qhk_."`
+	End  bool   `name:"end-subscriptions" help:"End the subscriptions that the key owns at once, instead of pausing them."`
+	JSON bool   `name:"json" help:"Print JSON."`
 }
 
 func (c *revokeKeyCmd) Run(ctx context.Context, s Streams) error {
-	return callHub(ctx, s, &c.hubFlags, false, http.MethodDelete, "/v1/auth/keys/"+url.PathEscape(c.ID), nil,
-		func(json.RawMessage) (string, error) { return c.ID + " revoked", nil })
+	path := "/v1/auth/keys/" + url.PathEscape(c.ID)
+	if c.End {
+		path += "?end_subscriptions=true"
+	}
+	return callHub(ctx, s, &c.hubFlags, c.JSON, http.MethodDelete, path, nil, func(raw json.RawMessage) (string, error) {
+		var out struct {
+			Paused int `json:"subscriptions_paused"`
+			Ended  int `json:"subscriptions_ended"`
+		}
+		err := json.Unmarshal(raw, &out)
+		text := c.ID + " revoked"
+		switch {
+		case out.Ended > 0:
+			text += fmt.Sprintf("; %d subscriptions ended", out.Ended)
+		case out.Paused > 0:
+			text += fmt.Sprintf("; %d subscriptions are paused until they are reassigned (subscriptions reassign --from key/%s)", out.Paused, c.ID)
+		}
+		return text, err
+	}, "id")
 }
 
 type authRules struct {
@@ -175,22 +195,23 @@ func (c *removeRuleCmd) Run(ctx context.Context, s Streams) error {
 
 type explainCmd struct {
 	hubFlags
-	Action  string   `arg:"" help:"The action: publish, subscribe, unsubscribe, read, topic.register, topic.deregister or admin.*"`
-	Topic   string   `arg:"" optional:"" help:"The topic's name or URL."`
-	Subject string   `help:"Ask about this subject instead of yourself." placeholder:"NAME"`
-	Method  string   `help:"The subject's authentication method: token, api-key, certificate, signature or geo-auth." default:"token"`
-	Issuer  string   `help:"The subject's issuer." placeholder:"NAME"`
-	Client  string   `help:"The subject's client." placeholder:"NAME"`
-	User    string   `help:"The subject's user name." placeholder:"NAME"`
-	Scope   []string `help:"A scope of the subject. Repeatable." placeholder:"SCOPE"`
-	Role    []string `help:"A role of the subject. Repeatable." placeholder:"ROLE"`
-	JSON    bool     `name:"json" help:"Print JSON."`
+	Action    string   `arg:"" help:"The action: publish, subscribe, unsubscribe, read, topic.register, topic.deregister or admin.*"`
+	Topic     string   `arg:"" optional:"" help:"The topic's name or URL."`
+	Principal string   `help:"Ask about this principal, such as issuer:idp/123, for rules that name one." placeholder:"PRINCIPAL"`
+	Subject   string   `help:"Ask about this subject instead of yourself." placeholder:"NAME"`
+	Method    string   `help:"The subject's authentication method: token, api-key, certificate, signature or geo-auth." default:"token"`
+	Issuer    string   `help:"The subject's issuer." placeholder:"NAME"`
+	Client    string   `help:"The subject's client." placeholder:"NAME"`
+	User      string   `help:"The subject's user name." placeholder:"NAME"`
+	Scope     []string `help:"A scope of the subject. Repeatable." placeholder:"SCOPE"`
+	Role      []string `help:"A role of the subject. Repeatable." placeholder:"ROLE"`
+	JSON      bool     `name:"json" help:"Print JSON."`
 }
 
 func (c *explainCmd) Run(ctx context.Context, s Streams) error {
 	body := map[string]any{"action": c.Action, "topic": c.Topic}
-	if c.Subject != "" || c.Issuer != "" || c.Client != "" || c.User != "" || len(c.Scope)+len(c.Role) > 0 {
-		body["principal"] = map[string]any{"method": c.Method, "subject": c.Subject, "issuer": c.Issuer, "client": c.Client, "user": c.User,
+	if c.Principal != "" || c.Subject != "" || c.Issuer != "" || c.Client != "" || c.User != "" || len(c.Scope)+len(c.Role) > 0 {
+		body["principal"] = map[string]any{"method": c.Method, "principal": c.Principal, "subject": c.Subject, "issuer": c.Issuer, "client": c.Client, "user": c.User,
 			"scopes": c.Scope, "roles": c.Role}
 	}
 	return callHub(ctx, s, &c.hubFlags, c.JSON, http.MethodPost, "/v1/auth/explain", body, func(raw json.RawMessage) (string, error) {
@@ -215,15 +236,15 @@ type whoAmICmd struct {
 func (c *whoAmICmd) Run(ctx context.Context, s Streams) error {
 	return callHub(ctx, s, &c.hubFlags, c.JSON, http.MethodGet, "/v1/auth/whoami", nil, func(raw json.RawMessage) (string, error) {
 		var p struct {
-			Method, Issuer, Subject, Client, User string
-			Scopes, Roles                         []string
+			Method, Principal, Issuer, Subject, Client, User string
+			Scopes, Roles                                    []string
 		}
 		err := json.Unmarshal(raw, &p)
 		var b strings.Builder
-		for _, part := range [][2]string{{"method", p.Method}, {"issuer", p.Issuer}, {"subject", p.Subject}, {"client", p.Client}, {"user", p.User},
+		for _, part := range [][2]string{{"method", p.Method}, {"principal", p.Principal}, {"issuer", p.Issuer}, {"subject", p.Subject}, {"client", p.Client}, {"user", p.User},
 			{"scopes", strings.Join(p.Scopes, " ")}, {"roles", strings.Join(p.Roles, " ")}} {
 			if part[1] != "" {
-				fmt.Fprintf(&b, "%-8s %s\n", part[0], terminal.OneLine(part[1]))
+				fmt.Fprintf(&b, "%-9s %s\n", part[0], terminal.OneLine(part[1]))
 			}
 		}
 		return strings.TrimSuffix(b.String(), "\n"), err

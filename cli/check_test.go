@@ -60,6 +60,18 @@ func TestCheckWarnsWithoutFailing(t *testing.T) {
 	}
 }
 
+func TestCheckRefusesOutboundRulesThatMakeNoSense(t *testing.T) {
+	for set, want := range map[string]string{
+		"delivery.egress.allow_hosts=hooks.corp": "delivery.egress: egress allow_cidrs and allow_hosts have no effect in mode public",
+		"fetch.egress.proxy_auth=u:s3cret":       "fetch.egress: egress proxy_auth has no effect without proxy",
+	} {
+		got := run(t, "", "check", "--set", set)
+		if got.code == 0 || !strings.Contains(got.err, want) || strings.Contains(got.err, "s3cret") || strings.Count(got.err, "\n") != 1 {
+			t.Errorf("%s: %+v", set, got)
+		}
+	}
+}
+
 func TestCheckReportsEveryProblemOnItsOwnLine(t *testing.T) {
 	got := run(t, "", "check", "--set", "a=1", "--set", "b=2", "--set", "log.level=x")
 	if got.code != 2 || strings.Count(got.err, "\n") != 3 || got.out != "" {

@@ -22,10 +22,11 @@ type importCmd struct {
 	Files           []string `arg:"" optional:"" name:"file" help:"The files, - for standard input (the default)." placeholder:"FILE"`
 	URL             string   `name:"url" help:"Read the snapshot from a running consolidator, such as http://consolidator:10001/consolidator/state-snapshot." placeholder:"URL"`
 	Verify          bool     `help:"Verify each subscription's intent with its callback, as for a new subscription, before sending it anything."`
-	DryRun          bool     `help:"Print what would be done, and change nothing."`
+	DryRun          bool     `help:"Report what would be done, and change nothing."`
 	SecretKeyFile   string   `help:"A file with the key of encrypted secrets (cipher{...}). Default: HUB_SECRET_ENCRYPTION_KEY in the environment." placeholder:"FILE"`
 	SecretKeyFormat string   `enum:"auto,alpha-numeric,base64-encoded-bytes" default:"auto" help:"The format of the key; auto tries both." placeholder:"FORMAT"`
-	Batch           int      `default:"100" help:"The number of records per request." placeholder:"N"`
+	Batch           int      `default:"1000" help:"The number of records per request." placeholder:"N"`
+	Verbose         bool     `short:"v" help:"Print what became of each record, not only of those that were not imported."`
 	JSON            bool     `name:"json" help:"Print JSON: {\"records\": [...], \"summary\": {...}}."`
 }
 
@@ -40,6 +41,8 @@ timestamp if that is a date, else from now. One that would have expired starts o
     kafka-console-consumer --topic consolidated-websub-topics --from-beginning --timeout-ms 10000 … > topics.txt
     kafka-console-consumer --topic consolidated-websub-subscribers --from-beginning --timeout-ms 10000 … > subscribers.txt
     HUB_SECRET_ENCRYPTION_KEY=… quorumhub import --from mosip topics.txt subscribers.txt
+
+A summary follows, with the first records that were not imported; --verbose lists every record.
 
 The exit code is 0 if everything was imported, and 4 if the hub or this command refused some of it; the report says what and why.`
 }
@@ -64,13 +67,15 @@ func (c *importCmd) Run(ctx context.Context, s Streams) error {
 	if len(records) == 0 {
 		return exit.Usagef("nothing to import: the files contain no topics and no subscriptions")
 	}
-	run := &migrate.Run{Hub: hub, Verify: c.Verify, DryRun: c.DryRun}
+	bar := newProgress(s.Err, "importing", migrate.Open(records))
+	run := &migrate.Run{Hub: hub, Verify: c.Verify, DryRun: c.DryRun, Progress: bar.at}
 	failed := run.Send(ctx, records, c.Batch)
+	bar.end()
 	report := migrate.Summarize(records, c.DryRun)
 	if c.JSON {
 		err = writeJSON(s.Out, report)
 	} else {
-		err = report.Write(s.Out)
+		err = report.Write(s.Out, c.Verbose)
 	}
 	refused := report.Summary.Topics.Refused + report.Summary.Subscriptions.Refused
 	switch {

@@ -1,11 +1,14 @@
 package cli_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 const twoRecords = `{"topics":[{"topic":"a"}],"subscriptions":[{"hubTopic":"a","hubCallback":"http://x/","hubSecret":"s3cret"}]}`
@@ -48,7 +51,7 @@ func TestImportMeetsTheHub(t *testing.T) {
 			asked.Add(1)
 			c.answer(w, r)
 		})
-		got := run(t, twoRecords, "import", "--from", "ballerina", "--hub", hub.URL)
+		got := run(t, twoRecords, "import", "--verbose", "--from", "ballerina", "--hub", hub.URL)
 		if got.code != c.code || asked.Load() != c.asked || !strings.Contains(got.out, c.out) || !strings.Contains(got.err, c.err) {
 			t.Errorf("%s: exit code %d after %d requests, %s%s; want %d after %d with %q and %q", name, got.code, asked.Load(), got.out, got.err, c.code, c.asked, c.out, c.err)
 		}
@@ -65,5 +68,107 @@ func TestImportMeetsTheHub(t *testing.T) {
 		if got := run(t, twoRecords, append([]string{"import", "--hub", gone.URL}, args...)...); got.code != 2 || strings.Contains(got.err, "panic") {
 			t.Errorf("%v: %+v, want exit code 2", args, got)
 		}
+	}
+}
+
+// manyRecords returns a snapshot of n topics with two subscriptions each.
+func manyRecords(n int) string {
+	var topics, subs []string
+	for i := range n {
+		topics = append(topics, fmt.Sprintf(`{"topic":"t%d"}`, i))
+		for _, name := range []string{"a", "b"} {
+			subs = append(subs, fmt.Sprintf(`{"hubTopic":"t%d","hubCallback":"http://x/%s"}`, i, name))
+		}
+	}
+	return `{"topics":[` + strings.Join(topics, ",") + `],"subscriptions":[` + strings.Join(subs, ",") + `]}`
+}
+
+// importer answers imports as a hub does: it refuses callbacks that end in b, and notes how many requests were under way at once.
+type importer struct {
+	mu               sync.Mutex
+	under, most      int
+	topics, subs     int
+	early            bool // a subscription came before the last topic
+	asked, failsFrom int
+}
+
+func (h *importer) answer(all int) func(http.ResponseWriter, request) {
+	type item struct {
+		Topic    string `json:"topic"`
+		Callback string `json:"callback,omitempty"`
+		Outcome  string `json:"outcome"`
+		Reason   string `json:"reason,omitempty"`
+	}
+	return func(w http.ResponseWriter, r request) {
+		h.mu.Lock()
+		h.under++
+		h.asked++
+		h.most = max(h.most, h.under)
+		fails := h.failsFrom > 0 && h.asked >= h.failsFrom
+		h.mu.Unlock()
+		time.Sleep(2 * time.Millisecond) // so that requests overlap
+		var in struct {
+			Topics        []string
+			Subscriptions []item
+		}
+		if err := json.Unmarshal([]byte(r.Body), &in); err != nil {
+			fails = true
+		}
+		out := struct {
+			Topics        []item `json:"topics"`
+			Subscriptions []item `json:"subscriptions"`
+		}{[]item{}, []item{}}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.under--
+		if fails {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		for _, name := range in.Topics {
+			h.topics++
+			out.Topics = append(out.Topics, item{Topic: name, Outcome: "created"})
+		}
+		for _, sub := range in.Subscriptions {
+			h.subs++
+			h.early = h.early || h.topics < all
+			sub.Outcome = "created"
+			if strings.HasSuffix(sub.Callback, "b") {
+				sub.Outcome, sub.Reason = "refused", "not here"
+			}
+			out.Subscriptions = append(out.Subscriptions, sub)
+		}
+		_ = json.NewEncoder(w).Encode(out)
+	}
+}
+
+// A large import has several requests under way, the topics first, and ends with a summary instead of a line for each record.
+func TestALargeImportIsQuickAndBrief(t *testing.T) {
+	const n = 300
+	h := &importer{}
+	hub := newScriptedHub(t, h.answer(n))
+	got := run(t, manyRecords(n), "import", "--from", "ballerina", "--hub", hub.URL, "--batch", "10")
+	if h.topics != n || h.subs != 2*n || h.early || h.most < 2 || h.most > 4 || h.asked != 3*n/10 {
+		t.Errorf("%d topics, %d subscriptions, in another order: %t, up to %d of %d requests at once", h.topics, h.subs, h.early, h.most, h.asked)
+	}
+	if got.code != 4 || strings.Count(got.out, "refused   subscription") != 20 || !strings.Contains(got.out, "and 280 more like these; --verbose lists all\n") ||
+		strings.Contains(got.out, "created   ") || !strings.HasSuffix(got.out, "topics: 300 created, 0 unchanged\nsubscriptions: 300 created, 0 unchanged, 300 refused\n") {
+		t.Errorf("%+v", got)
+	}
+	got = run(t, manyRecords(n), "import", "--from", "ballerina", "--hub", hub.URL, "--verbose")
+	if strings.Count(got.out, "created   topic") != n || strings.Count(got.out, "refused   subscription") != n || strings.Contains(got.out, "more like these") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// After a batch has failed no other begins; what those under way achieved is in the report.
+func TestALargeImportStopsAtTheFirstFailure(t *testing.T) {
+	const n = 300
+	h := &importer{failsFrom: 40}
+	hub := newScriptedHub(t, h.answer(n))
+	got := run(t, manyRecords(n), "import", "--from", "ballerina", "--hub", hub.URL, "--batch", "10")
+	if got.code != 4 || h.asked < 40 || h.asked > 43 || !strings.Contains(got.err, "403") ||
+		!strings.Contains(got.out, fmt.Sprintf("%d created, 0 unchanged, %d refused, %d not sent", h.subs/2, h.subs/2, 2*n-h.subs)) {
+		t.Errorf("%d requests, %d subscriptions: %+v", h.asked, h.subs, got)
 	}
 }

@@ -2,16 +2,13 @@ package cli
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"quorumhub/cli/client"
 	"quorumhub/cli/exit"
@@ -20,8 +17,11 @@ import (
 	"quorumhub/configs"
 )
 
-// previewBytes is how much of a body is printed without --full.
-const previewBytes = 400
+// The pause before a message of a stream is forwarded again, doubled each time.
+const (
+	firstRelayPause = 250 * time.Millisecond
+	lastRelayPause  = 5 * time.Second
+)
 
 // goodbye limits how long unsubscribing on exit may take.
 const goodbye = 5 * time.Second
@@ -31,6 +31,7 @@ type listenCmd struct {
 	secretFlags
 	Topic             string       `help:"Subscribe to this topic: a URL, or the name of a hosted topic. Without it, confirm every intent and leave subscribing to others." placeholder:"TOPIC"`
 	Stream            []string     `help:"Follow a topic as an event stream instead of receiving callbacks: the topic's URL on a node. With the URLs of several nodes, listen switches to another when a node stops. Repeatable." placeholder:"URL"`
+	ForwardTo         string       `help:"Relay every delivery to a local program, and give its answer back to the hub. With --stream, a message is repeated until the program accepts it." placeholder:"URL"`
 	Start             string       `help:"With --stream: where to start, which is latest (the default), earliest, an offset or an RFC 3339 time." placeholder:"WHERE"`
 	Addr              string       `help:"The address to listen on." default:"127.0.0.1:0" placeholder:"HOST:PORT"`
 	CallbackURL       string       `name:"callback-url" help:"The URL where the hub reaches this listener. Default: derived from the address." placeholder:"URL"`
@@ -50,6 +51,7 @@ func (c *listenCmd) Help() string {
     quorumhub listen --topic news --secret s3cret           # Ctrl-C unsubscribes
     quorumhub listen --topic news --count 3 --timeout 10s --json
     quorumhub listen --stream http://10.0.0.1:8080/topics/news --stream http://10.0.0.2:8080/topics/news --start earliest
+    quorumhub listen --topic news --forward-to http://127.0.0.1:3000/hook
     quorumhub listen --addr 127.0.0.1:9000        # and elsewhere: quorumhub subscribe news http://127.0.0.1:9000/callback`
 }
 
@@ -67,6 +69,8 @@ func (c *listenCmd) validate() error {
 		return exit.Usagef("--unsubscribe-on-exit needs --topic")
 	case c.Lease > 0 && c.Topic == "":
 		return exit.Usagef("--lease needs --topic")
+	case c.ForwardTo != "" && subscriber.ValidCallback(c.ForwardTo) != "":
+		return exit.Usagef("%s", "--forward-to: "+subscriber.ValidCallback(c.ForwardTo))
 	case c.CallbackURL != "":
 		if wrong := subscriber.ValidCallback(c.CallbackURL); wrong != "" {
 			return exit.Usagef("%s", "--callback-url: "+wrong)
@@ -103,8 +107,12 @@ func (c *listenCmd) Run(ctx context.Context, s Streams) error {
 	if c.JSON {
 		l.notes = s.Err
 	}
+	forward := c.forwarder()
+	if forward != nil {
+		defer forward.Close()
+	}
 	sub, err := subscriber.New(subscriber.Options{
-		Addr: c.Addr, CallbackURL: c.CallbackURL, Secret: secret, AcceptAny: topic == "",
+		Forward: forward, Addr: c.Addr, CallbackURL: c.CallbackURL, Secret: secret, AcceptAny: topic == "",
 		OnDelivery: l.delivery, OnVerification: l.verification,
 	})
 	if err != nil {
@@ -232,6 +240,9 @@ func (l *listening) delivery(d subscriber.Delivery) bool {
 	if d.Duplicate || d.Signature == subscriber.SignatureBad || d.Signature == subscriber.SignatureAbsent && l.signed() {
 		return true
 	}
+	if d.Answer != nil && !d.Answer.Accepted() {
+		return true // it comes again
+	}
 	if l.got++; l.cmd.Count > 0 && l.got == l.cmd.Count {
 		l.end(nil)
 	}
@@ -239,6 +250,14 @@ func (l *listening) delivery(d subscriber.Delivery) bool {
 }
 
 func (l *listening) signed() bool { return l.cmd.signed() }
+
+// forwarder returns nil without --forward-to.
+func (c *listenCmd) forwarder() *subscriber.Forwarder {
+	if c.ForwardTo == "" {
+		return nil
+	}
+	return subscriber.NewForwarder(c.ForwardTo)
+}
 
 func (c *listenCmd) signed() bool { return c.Secret != "" || c.SecretFile != "" }
 
@@ -252,11 +271,23 @@ func (c *listenCmd) follow(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
+	run, cancel := ctx, func() {}
+	if c.Timeout > 0 {
+		run, cancel = context.WithTimeout(ctx, time.Duration(c.Timeout))
+	}
+	defer cancel()
+	forward := c.forwarder()
+	if forward != nil {
+		defer forward.Close()
+	}
 	errDone := errors.New("all messages arrived")
 	stream, err := subscriber.NewStream(subscriber.StreamOptions{
 		URLs: c.Stream, Start: c.Start, Token: c.Token, RootCAs: roots,
 		Note: func(text string) { fmt.Fprintln(l.notes, text) },
 		Deliver: func(d subscriber.Delivery) error {
+			if forward != nil && !l.relay(run, forward, &d) {
+				return nil // the time is up
+			}
 			l.delivery(d)
 			select {
 			case err := <-l.ended:
@@ -272,11 +303,6 @@ func (c *listenCmd) follow(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	run, cancel := ctx, func() {}
-	if c.Timeout > 0 {
-		run, cancel = context.WithTimeout(ctx, time.Duration(c.Timeout))
-	}
-	defer cancel()
 	err = stream.Run(run)
 	switch {
 	case errors.Is(err, errDone):
@@ -289,6 +315,25 @@ func (c *listenCmd) follow(ctx context.Context, s Streams) error {
 		return errInterrupted()
 	}
 	return nil
+}
+
+// relay forwards a message of a stream until the program accepts it. It returns false if ctx ends first.
+func (l *listening) relay(ctx context.Context, forward *subscriber.Forwarder, d *subscriber.Delivery) bool {
+	header := http.Header{"Content-Type": {d.ContentType}, "X-Hub-Message-Id": {d.MessageID}, "Link": {"<" + d.Topic + `>; rel="self"`}}
+	for wait := firstRelayPause; ; wait = min(2*wait, lastRelayPause) {
+		d.Answer = forward.Forward(ctx, header, d.Body)
+		if d.Answer.Accepted() {
+			return true
+		}
+		fmt.Fprintf(l.notes, "message %s was not accepted (%s); it is sent again in %s\n", terminal.OrDash(d.MessageID), answerText(d.Answer), terminal.Duration(wait))
+		pause := time.NewTimer(wait)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return false
+		}
+	}
 }
 
 func (l *listening) overdue() error {
@@ -312,66 +357,4 @@ func (l *listening) unsubscribe(ctx context.Context, hub *client.Client, sub *su
 	case <-ctx.Done():
 		return exit.With(exit.Timeout, errors.New("timed out waiting for the hub to ask for confirmation"))
 	}
-}
-
-// writeDelivery prints a delivery in human-readable form.
-func writeDelivery(w io.Writer, d subscriber.Delivery, full bool) error {
-	signature := d.Signature
-	if d.Method != "" {
-		signature += " (" + terminal.OneLine(d.Method) + ")"
-	}
-	if d.Duplicate {
-		signature += ", repeated"
-	}
-	_, err := fmt.Fprintf(w, "%s  message %s  %s  %s  signature %s\n%s\n",
-		d.Time.Format("15:04:05.000"), terminal.OrDash(d.MessageID), terminal.OrDash(d.ContentType), terminal.Bytes(int64(len(d.Body))), signature, bodyText(d.Body, full))
-	return err
-}
-
-// bodyText returns a body safe for a terminal, indented, and cut to previewBytes unless full.
-func bodyText(body []byte, full bool) string {
-	shown := body
-	if !full && len(shown) > previewBytes {
-		shown = shown[:previewBytes]
-		// Half a character at the end would look like binary data.
-		for i := 0; i < utf8.UTFMax-1 && len(shown) > 0 && !utf8.Valid(shown); i++ {
-			shown = shown[:len(shown)-1]
-		}
-	}
-	if !utf8.Valid(shown) {
-		return "    (binary)"
-	}
-	text := "    " + strings.ReplaceAll(strings.TrimRight(terminal.Printable(string(shown)), "\n"), "\n", "\n    ")
-	if len(shown) < len(body) {
-		text += fmt.Sprintf("\n    … %s more", terminal.Bytes(int64(len(body)-len(shown))))
-	}
-	return text
-}
-
-// writeDeliveryJSON prints a delivery as one line of JSON. The body is a string if it is valid UTF-8, else base64.
-func writeDeliveryJSON(w io.Writer, d subscriber.Delivery) error {
-	line := struct {
-		Time        time.Time `json:"time"`
-		MessageID   string    `json:"message_id"`
-		Topic       string    `json:"topic"`
-		ContentType string    `json:"content_type"`
-		Size        int       `json:"size"`
-		Signature   string    `json:"signature"`
-		Method      string    `json:"signature_method,omitempty"`
-		Duplicate   bool      `json:"duplicate"`
-		Body        *string   `json:"body,omitempty"`
-		BodyBase64  string    `json:"body_base64,omitempty"`
-	}{
-		Time: d.Time.UTC(), MessageID: d.MessageID, Topic: d.Topic, ContentType: d.ContentType, Size: len(d.Body),
-		Signature: d.Signature, Method: d.Method, Duplicate: d.Duplicate,
-	}
-	if utf8.Valid(d.Body) {
-		text := string(d.Body)
-		line.Body = &text
-	} else {
-		line.BodyBase64 = base64.StdEncoding.EncodeToString(d.Body)
-	}
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	return enc.Encode(line)
 }

@@ -29,6 +29,7 @@ type commands struct {
 	Listen        listenCmd        `cmd:"" group:"client" help:"Run a test subscriber: confirm intents, print deliveries, check signatures."`
 	Topics        topicsCmd        `cmd:"" group:"client" help:"List the topics of a hub, or set a topic's retention."`
 	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub; pause, resume, rewind or end one."`
+	Requests      requestsCmd      `cmd:"" group:"client" help:"List the subscribe and unsubscribe requests that await confirmation or failed within the last hour, and why."`
 	DeadLetters   deadLettersCmd   `cmd:"" group:"client" help:"List, show, replay, drop or export undeliverable messages."`
 
 	Auth authCmd `cmd:"" group:"cluster" help:"Manage API keys and access rules."`
@@ -36,7 +37,8 @@ type commands struct {
 	Dump  dumpCmd  `cmd:"" group:"cluster" help:"Export a hub's topics, limits and access rules as YAML, for version control."`
 	Apply applyCmd `cmd:"" group:"cluster" help:"Make a hub match YAML files: topics, limits, access rules, paused subscriptions."`
 
-	Keys keysCmd `cmd:"" group:"cluster" help:"Manage the sealing keys that encrypt secrets at rest."`
+	Callbacks callbacksCmd `cmd:"" group:"cluster" help:"Manage the headers and credentials that callbacks demand of the hub."`
+	Keys      keysCmd      `cmd:"" group:"cluster" help:"Manage the sealing keys that encrypt secrets at rest."`
 
 	Cluster clusterCmd `cmd:"" group:"cluster" help:"Manage a cluster and its nodes."`
 	Import  importCmd  `cmd:"" group:"cluster" help:"Import topics and subscriptions from a Ballerina, WSO2 or MOSIP hub."`
@@ -44,12 +46,13 @@ type commands struct {
 	Restore restoreCmd `cmd:"" group:"cluster" help:"Create a new node, and a new cluster, from a backup."`
 	Recover recoverCmd `cmd:"" group:"cluster" help:"Restart a cluster from one stopped node after a permanent loss of quorum."`
 
-	Bench      benchCmd      `cmd:"" group:"tools" help:"Benchmark a hub on this machine, relative to what the machine can do without one."`
-	Check      checkCmd      `cmd:"" group:"tools" help:"Validate a configuration without starting anything."`
-	Inspect    inspectCmd    `cmd:"" group:"tools" help:"Read and verify the files of a stopped node, or a backup."`
-	Completion completionCmd `cmd:"" group:"tools" help:"Print a shell completion script."`
-	Help       helpCmd       `cmd:"" group:"tools" help:"Show the help of a command."`
-	Version    versionCmd    `cmd:"" group:"tools" help:"Print the version, commit and Go version (also: -v, --version)."`
+	Bench       benchCmd       `cmd:"" group:"tools" help:"Benchmark a hub on this machine, relative to what the machine can do without one."`
+	Check       checkCmd       `cmd:"" group:"tools" help:"Validate a configuration without starting anything."`
+	Healthcheck healthcheckCmd `cmd:"" group:"tools" help:"Ask the node of this configuration whether it is healthy, as a container's health check."`
+	Inspect     inspectCmd     `cmd:"" group:"tools" help:"Read and verify the files of a stopped node, or a backup."`
+	Completion  completionCmd  `cmd:"" group:"tools" help:"Print a shell completion script."`
+	Help        helpCmd        `cmd:"" group:"tools" help:"Show the help of a command."`
+	Version     versionCmd     `cmd:"" group:"tools" help:"Print the version, commit and Go version (also: -v, --version)."`
 }
 
 // Main runs the program with the arguments that follow its name and returns its exit code (see exit.Codes). SIGINT, SIGTERM and

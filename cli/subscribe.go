@@ -8,11 +8,13 @@ import (
 	"time"
 
 	"quorumhub/cli/client"
+	"quorumhub/cli/exit"
 )
 
 type subscribeCmd struct {
 	hubFlags
 	secretFlags
+	waitFlag
 	Topic    string    `arg:"" help:"The topic's URL, or the name of a hosted topic."`
 	Callback string    `arg:"" help:"The URL that receives the deliveries."`
 	Lease    flagLease `help:"The lease to request; the hub may choose another. 0: the hub's default." placeholder:"DURATION"`
@@ -49,23 +51,30 @@ func (c *subscribeCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	return sendIntent(ctx, s, c.hubFlags, c.JSON, client.Intent{
+	return sendIntent(ctx, s, c.hubFlags, c.waitFlag, c.JSON, client.Intent{
 		Mode: "subscribe", Topic: c.Topic, Callback: c.Callback, Lease: time.Duration(c.Lease), Secret: secret, More: c.options(), Scheme: c.Scheme,
 	})
 }
 
 type unsubscribeCmd struct {
 	hubFlags
+	waitFlag
 	Topic    string `arg:"" help:"The topic's URL, or the name of a hosted topic."`
 	Callback string `arg:"" help:"The subscription's callback."`
 	JSON     bool   `name:"json" help:"Print JSON."`
 }
 
 func (c *unsubscribeCmd) Run(ctx context.Context, s Streams) error {
-	return sendIntent(ctx, s, c.hubFlags, c.JSON, client.Intent{Mode: "unsubscribe", Topic: c.Topic, Callback: c.Callback})
+	return sendIntent(ctx, s, c.hubFlags, c.waitFlag, c.JSON, client.Intent{Mode: "unsubscribe", Topic: c.Topic, Callback: c.Callback})
 }
 
-func sendIntent(ctx context.Context, s Streams, flags hubFlags, asJSON bool, i client.Intent) error {
+// waitFlag says how long a command waits for a request to be settled.
+type waitFlag struct {
+	Wait flagDuration `help:"How long to wait for the callback to confirm; 0: not at all." default:"1m" placeholder:"DURATION"`
+}
+
+// sendIntent sends a request and waits until the callback has confirmed it. That it did not is an error, with the reason.
+func sendIntent(ctx context.Context, s Streams, flags hubFlags, wait waitFlag, asJSON bool, i client.Intent) error {
 	hub, err := flags.client()
 	if err != nil {
 		return err
@@ -76,18 +85,40 @@ func sendIntent(ctx context.Context, s Streams, flags hubFlags, asJSON bool, i c
 	}
 	var granted time.Duration
 	i.Granted = &granted
-	if err := hub.SendIntent(ctx, i); err != nil {
+	request, err := hub.Ask(ctx, i)
+	if err != nil {
 		return err
 	}
 	noteLease(s.Err, i.Lease, granted)
+	outcome := client.Unknown
+	if wait.Wait > 0 {
+		bound, cancel := context.WithTimeout(ctx, time.Duration(wait.Wait))
+		defer cancel()
+		if outcome, err = hub.Settled(bound, request, i); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if outcome == client.Waiting {
+			return exit.With(exit.Timeout, fmt.Errorf("%s %s: %s has not confirmed within %s; the hub goes on asking, and quorumhub requests shows what comes of it",
+				i.Mode, request.ID, i.Callback, time.Duration(wait.Wait)))
+		}
+	}
 	if asJSON {
 		return writeJSON(s.Out, struct {
-			Mode     string `json:"mode"`
-			Topic    string `json:"topic"`
-			Callback string `json:"callback"`
-			Accepted bool   `json:"accepted"`
-		}{i.Mode, i.Topic, i.Callback, true})
+			Mode     string         `json:"mode"`
+			Topic    string         `json:"topic"`
+			Callback string         `json:"callback"`
+			Accepted bool           `json:"accepted"`
+			Request  string         `json:"request,omitempty"`
+			Outcome  client.Outcome `json:"outcome"`
+		}{i.Mode, i.Topic, i.Callback, true, request.ID, outcome})
 	}
-	_, err = fmt.Fprintf(s.Out, "accepted; the hub is asking %s to confirm (%s %s)\n", i.Callback, i.Mode, i.Topic)
+	text := "accepted; the hub is asking %s to confirm (%s %s)\n"
+	if outcome == client.Confirmed {
+		text = "confirmed by %s (%s %s)\n"
+	}
+	_, err = fmt.Fprintf(s.Out, text, i.Callback, i.Mode, i.Topic)
 	return err
 }

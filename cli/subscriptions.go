@@ -22,6 +22,7 @@ type subscriptionsCmd struct {
 	Pause  pauseCmd             `cmd:"" help:"Pause deliveries to a subscription. It keeps its cursor, and its lease keeps running."`
 	Resume resumeCmd            `cmd:"" help:"Resume deliveries to a paused subscription where they stopped."`
 	Rewind rewindCmd            `cmd:"" help:"Move a subscription's cursor back or forward."`
+	Assign reassignCmd          `cmd:"" name:"reassign" help:"Give subscriptions another owner, such as those of a revoked key."`
 	Sign   signCmd              `cmd:"" help:"Set the method of a subscription's X-Hub-Signature, for software that knows only one."`
 	End    endCmd               `cmd:"" help:"End a subscription and notify its callback (hub.mode=denied)."`
 }
@@ -107,6 +108,7 @@ type listSubscriptionsCmd struct {
 	hubFlags
 	Topic    string `help:"Only those of this topic: a URL, or the name of a hosted topic." placeholder:"TOPIC"`
 	Callback string `help:"Only those of this callback." placeholder:"URL"`
+	Mine     bool   `help:"Only your own. So it is anyway unless you may see all (admin.view)."`
 	JSON     bool   `name:"json" help:"Print JSON: {\"items\": [...]}."`
 }
 
@@ -118,12 +120,15 @@ func (c *listSubscriptionsCmd) Run(ctx context.Context, s Streams) error {
 	if c.Callback != "" {
 		query.Set("callback", c.Callback)
 	}
+	if c.Mine {
+		query.Set("mine", "true")
+	}
 	now := time.Now()
 	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/subscriptions", query,
-		"ID\tSTATE\tTOPIC\tCALLBACK\tDELIVERY MODE\tOWNING NODE\tCURSOR (OFFSET)\tLAG (MESSAGES)\tLEASE ENDS",
+		"ID\tSTATE\tTOPIC\tCALLBACK\tDELIVERY MODE\tOWNING NODE\tCURSOR (OFFSET)\tLAG (MESSAGES)\tLEASE ENDS\tOWNER",
 		func(sub client.Subscription) string {
-			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s", terminal.OneLine(sub.ID), terminal.OneLine(sub.State), terminal.OneLine(sub.Topic), terminal.OneLine(sub.Callback),
-				terminal.OrDash(sub.Mode), terminal.OrDash(sub.Node), sub.Cursor, sub.Lag, terminal.When(sub.LeaseExpiresAt, now))
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s", terminal.OneLine(sub.ID), terminal.OneLine(sub.State), terminal.OneLine(sub.Topic), terminal.OneLine(sub.Callback),
+				terminal.OrDash(sub.Mode), terminal.OrDash(sub.Node), sub.Cursor, sub.Lag, terminal.When(sub.LeaseExpiresAt, now), terminal.OrDash(sub.Owner))
 		})
 }
 
@@ -205,6 +210,12 @@ func (d *subscriptionDetail) write(s Streams, now time.Time) error {
 	line("topic", "%s", terminal.OneLine(d.Topic))
 	line("callback", "%s", terminal.OneLine(d.Callback))
 	line("created", "%s, lease ends %s", terminal.When(d.CreatedAt, now), terminal.When(d.LeaseExpiresAt, now))
+	if d.Owner != "" {
+		line("owner", "%s", terminal.OneLine(d.Owner))
+	}
+	if d.PauseReason != "" {
+		line("paused because of", "%s", terminal.OneLine(d.PauseReason))
+	}
 	line("signed", "%t", d.Signed)
 	line("node", "%s", terminal.OrDash(d.Node))
 	d.writeProgress(line)

@@ -41,6 +41,8 @@ type HTTP struct {
 	// AliasURLs are other base URLs of the same hub; a topic URL below any of them means the same topic.
 	AliasURLs []string
 	TLS       HTTPTLS
+	// CORSOrigins are the origins whose pages browsers let use the hub.
+	CORSOrigins []string
 	// TrustedProxies are the networks whose X-Forwarded-For is trusted.
 	TrustedProxies []netip.Prefix
 }
@@ -106,6 +108,8 @@ type Hub struct {
 	SecretGrace time.Duration
 	// Signature is the default method of X-Hub-Signature: sha1, sha256, sha384 or sha512.
 	Signature string
+	// SubscriberHeaders lets subscribers choose headers for requests to their callbacks.
+	SubscriberHeaders bool
 	// SignatureHosts are the methods for callbacks at particular hosts.
 	SignatureHosts []SignatureHost
 	// CompactJSON removes the whitespace between the tokens of JSON content.
@@ -265,6 +269,8 @@ type Auth struct {
 	File string
 	// Audit is control or all.
 	Audit string
+	// OnRuleRemoved is pause or keep.
+	OnRuleRemoved string
 	// Egress decides where token issuers may be.
 	Egress Egress
 }

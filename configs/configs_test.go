@@ -60,7 +60,7 @@ func TestEveryKeyHasItsOwnField(t *testing.T) {
 	special := map[string]string{
 		"http.addr": "127.0.0.1:77", "cluster.addr": "127.0.0.1:77", "cluster.node_id": "n77", "data_dir": "/d77",
 		"hub.profile": "native", "hub.signature": "sha512", "delivery.egress.mode": "edge", "fetch.egress.mode": "edge",
-		"secrets.key_file": "/k77", "auth.mode": "open", "auth.audit": "all", "auth.egress.mode": "edge", "log.level": "warn", "log.format": "json",
+		"secrets.key_file": "/k77", "auth.mode": "open", "auth.audit": "all", "auth.on_rule_removed": "keep", "auth.egress.mode": "edge", "log.level": "warn", "log.format": "json",
 		"hub.lease.min": "7.777s", "hub.lease.default": "11d", "hub.lease.max": "77d",
 		"storage.tail_bytes": "77MiB", "retention.max_bytes": "77MiB",
 		"delivery.egress.proxy_auth": "u77:p", "fetch.egress.proxy_auth": "u77:p", "auth.egress.proxy_auth": "u77:p", "cluster.token": "t77", "cluster.admission": "listed", "cluster.tls.ca": "/ca77", "cluster.tls.cert": "/cert77", "cluster.tls.key": "/key77",
@@ -156,11 +156,8 @@ func TestListsFromSequencesAndCommas(t *testing.T) {
 
 func TestMistakesAreReportedWithOriginAndExpectation(t *testing.T) {
 	tests := []struct {
-		name string
-		file string
-		env  string
-		set  string
-		want []string
+		name, file, env, set string
+		want                 []string
 	}{
 		{"misspelt in file", "http:\n  addr: 127.0.0.1:1\ndelivery:\n  timeuot: 5s\n", "", "", []string{"hub.yaml:4: delivery.timeuot: unknown key; did you mean delivery.timeout?"}},
 		{"misspelt section", "# x\n\ndelivry:\n  timeout: 5s\n", "", "", []string{"hub.yaml:3: delivry: unknown key; did you mean d"}},
@@ -245,6 +242,16 @@ func TestRetentionMustHoldMessages(t *testing.T) {
 		_, err := configs.Load(configs.Source{Set: []string{set}})
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", set, err, want)
+		}
+	}
+}
+
+// A password that somebody writes into the URL of a proxy is not repeated.
+func TestProxyErrorsShowNoPassword(t *testing.T) {
+	for _, key := range []string{"delivery", "fetch", "auth"} {
+		_, err := configs.Load(configs.Source{Set: []string{key + ".egress.proxy=http://u:s3cret@proxy.example:3128"}})
+		if err == nil || strings.Contains(err.Error(), "s3cret") || !strings.Contains(err.Error(), "expected the URL of a proxy") {
+			t.Errorf("%s: %v", key, err)
 		}
 	}
 }

@@ -26,7 +26,7 @@ func nodeKeys() []entry {
 	return []entry{
 		scalar("http.addr", "127.0.0.1:8080", "address on which the node listens for HTTP",
 			text(), listenAddr(), func(c *Config) *string { return &c.HTTP.Addr }),
-		scalar("http.public_url", "", "base URL of the hub as subscribers and publishers see it, the same on every node; empty: http:// followed by http.addr",
+		scalar("http.public_url", "", "base URL of the hub as subscribers and publishers see it, the same on every node; with a path such as https://example.org/ws, everything is served below that path, too; empty: http:// followed by http.addr",
 			baseURL(), rule[string]{}, func(c *Config) *string { return &c.HTTP.PublicURL }),
 		list("http.alias_urls", "other base URLs of the same hub; a topic URL below any of them means the same topic",
 			baseURL(), func(c *Config) *[]string { return &c.HTTP.AliasURLs }),
@@ -36,6 +36,8 @@ func nodeKeys() []entry {
 			func(c *Config) *string { return &c.HTTP.TLS.Key }),
 		filePath("http.tls.client_ca", "certificates of the authorities that sign client certificates; empty: none are requested",
 			func(c *Config) *string { return &c.HTTP.TLS.ClientCA }),
+		list("http.cors_origins", "origins, such as https://app.example.org, whose web pages may use the hub from the browser; pages of other origins cannot read its answers, nor change anything",
+			origin(), func(c *Config) *[]string { return &c.HTTP.CORSOrigins }),
 		list("http.trusted_proxies", "reverse proxies in front of the hub whose X-Forwarded-For names the client; for other connections the client is the peer address",
 			network(), func(c *Config) *[]netip.Prefix { return &c.HTTP.TrustedProxies }),
 
@@ -99,6 +101,8 @@ func hubKeys() []entry {
 		scalar("hub.compact_json", "false", "whether to remove the whitespace between the tokens of JSON content, for receivers that sign a body line by line (MOSIP's)",
 			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Hub.CompactJSON }),
 
+		scalar("hub.subscriber_headers", "false", "whether subscribers may choose headers for requests to their callbacks (hub.header.<Name>), or only operators",
+			boolean(), rule[bool]{}, func(c *Config) *bool { return &c.Hub.SubscriberHeaders }),
 		scalar("hub.secret_grace", "1d", "how long a replaced secret keeps signing beside the new one in webhook-signature (hub.signature_scheme=standard-webhooks); 0: not at all",
 			dur, between(dur, 0, 30*day), func(c *Config) *time.Duration { return &c.Hub.SecretGrace }),
 
@@ -142,8 +146,8 @@ func outboundKeys() []entry {
 			network(), func(c *Config) *[]netip.Prefix { return &c.Delivery.Egress.AllowCIDRs }),
 		list("delivery.egress.allow_hosts", "hosts whose callbacks may be called in mode edge, wherever they are, except on this machine",
 			hostPattern(), func(c *Config) *[]string { return &c.Delivery.Egress.AllowHosts }),
-		scalar("delivery.egress.proxy", "", "proxy through which callbacks are called (CONNECT), which then decides about addresses; empty: none",
-			proxyURL(), rule[string]{}, func(c *Config) *string { return &c.Delivery.Egress.Proxy }),
+		egressProxy("delivery.egress.proxy", "proxy through which callbacks are called (CONNECT), which then decides about addresses; empty: none",
+			func(c *Config) *string { return &c.Delivery.Egress.Proxy }),
 		scalar("delivery.egress.proxy_auth", "", "user:password for the proxy; never shown",
 			secret(), userPassword(), func(c *Config) *string { return &c.Delivery.Egress.ProxyAuth }),
 
@@ -155,8 +159,8 @@ func outboundKeys() []entry {
 			network(), func(c *Config) *[]netip.Prefix { return &c.Fetch.Egress.AllowCIDRs }),
 		list("fetch.egress.allow_hosts", "hosts whose topics may be fetched in mode edge, wherever they are, except on this machine",
 			hostPattern(), func(c *Config) *[]string { return &c.Fetch.Egress.AllowHosts }),
-		scalar("fetch.egress.proxy", "", "proxy through which topics are called (CONNECT), which then decides about addresses; empty: none",
-			proxyURL(), rule[string]{}, func(c *Config) *string { return &c.Fetch.Egress.Proxy }),
+		egressProxy("fetch.egress.proxy", "proxy through which topics are fetched (CONNECT), which then decides about addresses; empty: none",
+			func(c *Config) *string { return &c.Fetch.Egress.Proxy }),
 		scalar("fetch.egress.proxy_auth", "", "user:password for the proxy; never shown",
 			secret(), userPassword(), func(c *Config) *string { return &c.Fetch.Egress.ProxyAuth }),
 	}
@@ -238,6 +242,8 @@ func accessKeys() []entry {
 			func(c *Config) *string { return &c.Auth.File }),
 		scalar("auth.audit", "control", "which decisions are logged besides refusals; control: every change except publishing; all: publishing too",
 			text(), oneOf("control", "all"), func(c *Config) *string { return &c.Auth.Audit }),
+		scalar("auth.on_rule_removed", "pause", "what becomes of subscriptions whose owners no rule allows to subscribe any more, as far as that is certain; pause: they are paused; keep: they go on",
+			text(), oneOf("pause", "keep"), func(c *Config) *string { return &c.Auth.OnRuleRemoved }),
 
 		egressMode("auth.egress.mode", "where token issuers may be: public addresses only (public), the listed ones too (edge), this machine too (dev-loopback)",
 			func(c *Config) *string { return &c.Auth.Egress.Mode }),
@@ -245,8 +251,8 @@ func accessKeys() []entry {
 			network(), func(c *Config) *[]netip.Prefix { return &c.Auth.Egress.AllowCIDRs }),
 		list("auth.egress.allow_hosts", "hosts whose issuers may be called in mode edge, wherever they are, except on this machine",
 			hostPattern(), func(c *Config) *[]string { return &c.Auth.Egress.AllowHosts }),
-		scalar("auth.egress.proxy", "", "proxy through which issuers are called (CONNECT), which then decides about addresses; empty: none",
-			proxyURL(), rule[string]{}, func(c *Config) *string { return &c.Auth.Egress.Proxy }),
+		egressProxy("auth.egress.proxy", "proxy through which issuers are called (CONNECT), which then decides about addresses; empty: none",
+			func(c *Config) *string { return &c.Auth.Egress.Proxy }),
 		scalar("auth.egress.proxy_auth", "", "user:password for the proxy; never shown",
 			secret(), userPassword(), func(c *Config) *string { return &c.Auth.Egress.ProxyAuth }),
 
@@ -348,6 +354,20 @@ func baseURL() kind[string] {
 	})
 }
 
+func origin() kind[string] {
+	return textLike("origins", "an origin as browsers send it, such as https://app.example.org or http://localhost:3000", func(s string) (string, error) {
+		base, err := parseBaseURL(s)
+		if err != nil {
+			return "", err
+		}
+		u, err := url.Parse(base)
+		if err != nil || u.Path != "" || base != strings.ToLower(base) || u.Port() == map[string]string{"http": "80", "https": "443"}[u.Scheme] && u.Port() != "" {
+			return "", fmt.Errorf("%q is not an origin", s)
+		}
+		return base, nil
+	})
+}
+
 func network() kind[netip.Prefix] {
 	return kind[netip.Prefix]{
 		name: "networks", expect: "a network such as 10.1.0.0/16 or fd00:1::/64, or a single address",
@@ -371,6 +391,15 @@ func proxyURL() kind[string] {
 		}
 		return v, err
 	})
+}
+
+// egressProxy is shown, but not in errors: what was written may contain a password.
+func egressProxy(name, doc string, field func(*Config) *string) entry {
+	k := proxyURL()
+	k.hidden = true
+	e := scalar(name, "", doc, k, rule[string]{}, field)
+	e.hidden = false
+	return e
 }
 
 func userPassword() rule[string] {

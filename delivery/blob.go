@@ -54,7 +54,10 @@ func (b *blobBody) Close() error { return nil }
 // pushBlob is Push for a body that is not in memory. It reads the body once for each kind of signature, because
 // signatures go into the header, and once to send it.
 func (p *Pusher) pushBlob(ctx context.Context, e *Endpoint, c *Content, start time.Time) PushResult {
-	fields := e.fields(c, start, nil)
+	fields, err := e.page.Append(ctx, e.fields(c, start, nil))
+	if err != nil {
+		return p.failed(ctx, err, start)
+	}
 	if e.signer != nil {
 		signature, err := e.signer.SignReader(&blobBody{ctx, c.Blob.Open()})
 		if err != nil {
@@ -76,7 +79,7 @@ func (p *Pusher) pushBlob(ctx context.Context, e *Endpoint, c *Content, start ti
 	if err != nil {
 		return p.blobReadFailed(ctx, err, start)
 	}
-	return p.answered(a, start)
+	return p.answered(e, a, start)
 }
 
 // blobReadFailed distinguishes a body that cannot be read from an endpoint that fails.

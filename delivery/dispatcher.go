@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"quorumhub/delivery/credential"
 	"quorumhub/delivery/retry"
 	"quorumhub/hub"
 )
@@ -29,6 +30,8 @@ type DispatcherOptions struct {
 	Clock    hub.Clock
 	Log      *slog.Logger
 	Pusher   *Pusher
+	// Credentials knows what callbacks demand beside; nil: nothing.
+	Credentials *credential.Book
 
 	Timeout     time.Duration // of one attempt, plus a second for each MiB of a large message; 0: 10 s
 	Concurrency int           // attempts in flight to endpoints that answer quickly; 0: 256

@@ -198,6 +198,30 @@ func TestLinkSelf(t *testing.T) {
 	})
 }
 
+// A foreign topic has the URL by which its subscriber called it, and not the form that identifies it (WebSub section 7).
+func TestLinkSelfIsTheURLOfTheSubscriber(t *testing.T) {
+	bubble(t, fake.OK, nil, func(r *rig) {
+		for i, tc := range []struct{ topic, raw, self string }{
+			{"http://host/", "http://host", "http://host"},
+			{"https://t.example/feed?a=%C3%A9", "HTTPS://T.example:443/feed?a=%c3%a9", "HTTPS://T.example:443/feed?a=%c3%a9"},
+			{"https://t.example/~a", "https://t.example/%7Ea", "https://t.example/%7Ea"},
+			{"https://u.example/%C3%A9", "https://u.example/\u00e9", "https://u.example/%C3%A9"},
+			{"https://v.example/", "https://elsewhere.example/", "https://v.example/"},
+			{"news", "https://hub.example/topics/n%65ws", "https://hub.example/topics/news"},
+		} {
+			callback := fake.Callback + fmt.Sprint("/", i)
+			r.Subscribe(fake.Want{Topic: tc.topic, Raw: tc.raw, Callback: callback})
+			r.Publish(tc.topic, "m")
+			r.after(time.Second)
+			want := `<https://hub.example/hub>; rel="hub", <` + tc.self + `>; rel="self"`
+			got := r.net.To(callback)
+			if len(got) != 1 || strings.Join(got[0].Header["Link"], "|") != want {
+				t.Errorf("%s: %d deliveries, Link %v, want %s", tc.raw, len(got), got[0].Header["Link"], want)
+			}
+		}
+	})
+}
+
 func TestCloseWithoutStart(t *testing.T) {
 	if err := delivery.NewDispatcher(options(fake.NewEngine(t))).Close(context.Background()); err != nil {
 		t.Error(err)

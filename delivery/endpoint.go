@@ -17,7 +17,7 @@ const keptEndpoints = 4096
 // one means that the lane was renewed meanwhile and must be looked at again.
 func (d *Dispatcher) newEndpointUnlocks(l *lane) (*Endpoint, PushResult) {
 	callback, gen := l.callback, l.gen
-	c := credentials{l.sealed, l.signature, hub.SecretBinding(l.topic.name, l.callbackKey), l.webhooks}
+	c := credentials{l.sealed, l.signature, hub.SecretBinding(l.topic.name, l.callbackKey), l.webhooks, l.headers, headersBound(l.headers, l.topic.name, l.callbackKey)}
 	d.mu.Unlock()
 	e, res, err := d.newEndpoint(callback, c)
 	d.mu.Lock()
@@ -78,6 +78,7 @@ func (d *Dispatcher) newEndpoint(callback string, c credentials) (*Endpoint, Pus
 		return nil, PushResult{Outcome: PushRefused, Reason: egress.ReasonURL}, err
 	}
 	e.webhooks = webhooks
+	e.page = d.o.Credentials.For(callback, c.headers, c.headersBound)
 	return e, PushResult{}, nil
 }
 
@@ -99,10 +100,12 @@ func (d *Dispatcher) keepWarmLocked(l *lane) {
 
 // credentials holds what signs a subscription's messages.
 type credentials struct {
-	sealed    []byte
-	signature string
-	bound     string
-	webhooks  *webhookSecrets
+	sealed       []byte
+	signature    string
+	bound        string
+	webhooks     *webhookSecrets
+	headers      string // sealed
+	headersBound string
 }
 
 func webhooksOf(s *hub.Subscription) *webhookSecrets {
@@ -129,4 +132,11 @@ func (d *Dispatcher) webhookSigner(present []byte, former []hub.FormerSecret, bo
 		}
 	}
 	return s, nil
+}
+
+func headersBound(sealed, topic, callbackKey string) string {
+	if sealed == "" {
+		return ""
+	}
+	return hub.HeadersBinding(topic, callbackKey)
 }

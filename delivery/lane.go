@@ -35,6 +35,7 @@ type lane struct {
 	callbackKey string
 	sealed      []byte
 	signature   string
+	headers     string          // sealed; empty: none
 	webhooks    *webhookSecrets // nil: X-Hub-Signature only
 	expires     int64           // Unix nanoseconds
 	renewed     int64           // Unix nanoseconds of the request that the fields above come from
@@ -64,6 +65,8 @@ type lane struct {
 	spare   []*Endpoint // endpoints not in use
 	running int         // workers that serve the lane
 	window
+
+	link string // Link header; empty: the topic's
 
 	slot int32 // index in the idle list or the retry heap
 

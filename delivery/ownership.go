@@ -128,7 +128,9 @@ func (d *Dispatcher) adoptLocked(s *hub.Subscription) {
 	l.paused = s.Paused
 	if renewed := s.RenewedAt.UnixNano(); renewed >= l.renewed {
 		l.callback, l.callbackKey = s.Callback, s.CallbackKey
+		l.link = d.linkOf(s)
 		l.sealed, l.signature, l.webhooks = s.SealedSecret, s.SignatureMethod(), webhooksOf(s)
+		l.headers = s.SealedHeaders
 		l.expires, l.renewed = s.ExpiresAt.UnixNano(), renewed
 		l.gen++
 		l.endpoint, l.spare = nil, nil
@@ -198,6 +200,15 @@ func (d *Dispatcher) moveLocked(l *lane, c *hub.Cursor) {
 		return // running or settling: it goes on from the new position
 	}
 	l.state = laneExpired
+}
+
+// linkOf returns the Link header of a subscription, or "" if it is that of its topic.
+func (d *Dispatcher) linkOf(s *hub.Subscription) string {
+	self := selfOf(d.o.Namer, s)
+	if self == d.o.Namer.URL(s.TopicName) {
+		return ""
+	}
+	return LinkHeader(d.o.HubURL, self)
 }
 
 func (d *Dispatcher) newLaneLocked(s *hub.Subscription) *lane {

@@ -8,9 +8,11 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
+	"quorumhub/delivery/credential"
 	"quorumhub/delivery/egress"
 	"quorumhub/delivery/retry"
 	"quorumhub/hub"
@@ -63,7 +65,8 @@ type Endpoint struct {
 	signer *Signer
 	http2  atomic.Bool // the server speaks only HTTP/2
 
-	webhooks *WebhookSigner // nil: no Standard Webhooks signatures
+	webhooks *WebhookSigner  // nil: no Standard Webhooks signatures
+	page     credential.Page // what the callback demands beside
 }
 
 // NewEndpoint prepares requests to a callback, which is used exactly as given, query included. Without a signer,
@@ -88,6 +91,19 @@ type Content struct {
 	ContentType string // exactly the topic's
 	Link        string // see LinkHeader
 	MessageID   string
+}
+
+// selfOf returns the URL of a subscription's topic as rel=self shows it: a hosted topic's canonical URL, and else the URL as the
+// subscriber gave it, which may differ from the form that identifies the topic, such as by a missing slash.
+func selfOf(namer *hub.TopicNamer, s *hub.Subscription) string {
+	canonical := namer.URL(s.TopicName)
+	if canonical != s.TopicName || strings.ContainsFunc(s.TopicRaw, func(c rune) bool { return c <= ' ' || c >= 0x7f || strings.ContainsRune(`<>"`, c) }) {
+		return canonical
+	}
+	if _, err := hub.ParseURL("", s.TopicRaw); err != nil || hub.NormalizeURL(s.TopicRaw) != canonical {
+		return canonical
+	}
+	return s.TopicRaw
 }
 
 // LinkHeader returns the value of the Link header: rel=hub and rel=self (WebSub section 7).
@@ -135,11 +151,14 @@ func (p *Pusher) Push(ctx context.Context, e *Endpoint, c Content) PushResult {
 	if err != nil {
 		return p.failed(ctx, err, start)
 	}
-	return p.answered(a, start)
+	return p.answered(e, a, start)
 }
 
 // answered classifies a response.
-func (p *Pusher) answered(a egress.Response, start time.Time) PushResult {
+func (p *Pusher) answered(e *Endpoint, a egress.Response, start time.Time) PushResult {
+	if a.Status == http.StatusUnauthorized {
+		e.page.Refused()
+	}
 	now := p.Clock.Now()
 	res := PushResult{Outcome: PushDelivered, Status: a.Status, Latency: now.Sub(start)}
 	if a.Status >= 200 && a.Status < 300 {
@@ -163,7 +182,10 @@ func (p *Pusher) answered(a egress.Response, start time.Time) PushResult {
 // Client is not an *egress.Client.
 func (p *Pusher) post(ctx context.Context, e *Endpoint, c *Content, now time.Time) (egress.Response, error) {
 	var room [8]egress.Field
-	fields := e.fields(c, now, room[:0])
+	fields, err := e.page.Append(ctx, e.fields(c, now, room[:0]))
+	if err != nil {
+		return egress.Response{}, err
+	}
 	if client, ok := p.Client.(*egress.Client); ok && !e.http2.Load() {
 		a, err := client.Post(ctx, &e.route, fields, c.Body)
 		if !errors.Is(err, egress.ErrNeedsHTTP2) {
@@ -211,6 +233,10 @@ func (p *Pusher) send(req *http.Request) (egress.Response, error) {
 
 func (p *Pusher) failed(ctx context.Context, err error, start time.Time) PushResult {
 	res := PushResult{Outcome: PushDown, Reason: egress.Classify(ctx, err), Latency: p.Clock.Now().Sub(start)}
+	var missing *credential.Error
+	if errors.As(err, &missing) {
+		res.Reason = missing.Reason
+	}
 	switch res.Reason {
 	case egress.ReasonCancelled:
 		res.Outcome = PushCancelled

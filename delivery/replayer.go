@@ -301,14 +301,15 @@ func (r *Replayer) count(q *replayQueue, outcome PushOutcome, replayed *hubpb.De
 // send makes the attempt, with the subscription's current secret and callback.
 func (r *Replayer) send(ctx context.Context, sub *hub.Subscription, m *hub.Message) PushResult {
 	o := &r.d.o
-	e, res, err := r.d.newEndpoint(sub.Callback, credentials{sub.SealedSecret, sub.SignatureMethod(), hub.SecretBinding(sub.TopicName, sub.CallbackKey), webhooksOf(sub)})
+	e, res, err := r.d.newEndpoint(sub.Callback, credentials{sub.SealedSecret, sub.SignatureMethod(), hub.SecretBinding(sub.TopicName, sub.CallbackKey), webhooksOf(sub),
+		sub.SealedHeaders, hub.HeadersBinding(sub.TopicName, sub.CallbackKey)})
 	if err != nil {
 		o.Log.Error("cannot replay dead letter", "subscription", sub.ID.String(), "error", err)
 		return res
 	}
 	self := m.LinkSelf
 	if self == "" {
-		self = o.Namer.URL(sub.TopicName)
+		self = selfOf(o.Namer, sub)
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout+blobTime(m))
 	defer cancel()

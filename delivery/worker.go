@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -134,7 +135,7 @@ func (d *Dispatcher) readUnlocks(w *worker, l *lane, from uint64) bool {
 // sendUnlocks makes one attempt.
 func (d *Dispatcher) sendUnlocks(w *worker, l *lane, e *Endpoint, m *hub.Message) PushResult {
 	t := l.topic
-	link := t.link
+	link := cmp.Or(l.link, t.link)
 	if m.LinkSelf != "" {
 		if t.self != m.LinkSelf {
 			t.self, t.slink = m.LinkSelf, LinkHeader(d.o.HubURL, m.LinkSelf)

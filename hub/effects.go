@@ -22,6 +22,8 @@ type Effects struct {
 	Resumed       []Resumed // marks of nodes, see hubpb.DeliveryResumed
 	Nodes         []Node    // admitted or changed, each as it was then, in log order
 	KeysChanged   bool      // State.SealingKeys changed
+	// CallbacksChanged: credentials that operators set for callbacks changed.
+	CallbacksChanged bool
 }
 
 // Resumed is the mark of a node that resumes delivery after it was out of contact.

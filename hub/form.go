@@ -27,6 +27,7 @@ type SubscribeRequest struct {
 	Signature    string // empty: the hub's default
 	Scheme       string // SchemeStandardWebhooks, or empty
 	VerifyToken  string
+	Headers      map[string]string // to be sent with every request to the callback, by canonical name
 	Options      Options
 	Start        *Position // where a new subscription starts; nil: after the newest message
 }
@@ -91,6 +92,9 @@ func (r *SubscribeRequest) parseSubscribeOnly(form url.Values, leases LeasePolic
 		r.Secret = []byte(secret)
 	}
 	if r.Signature, err = chooseSignature(form); err != nil {
+		return err
+	}
+	if r.Headers, err = headersOf(form); err != nil {
 		return err
 	}
 	if err = r.chooseScheme(form); err != nil {

@@ -23,7 +23,7 @@ func (s *State) importSubscription(e *hubpb.SubscriptionImported, fx *Effects) R
 	if r.Mode != ModeSubscribe || r.LeaseSeconds <= 0 {
 		return Result{Outcome: OutcomeStale}
 	}
-	if s.retiredKey(r.SealedSecret) {
+	if s.retiredKey(r.SealedSecret) || s.retiredKey([]byte(r.SealedHeaders)) {
 		return Result{Outcome: OutcomeKeyRetired}
 	}
 	t := s.findTopic(r.TopicName, r.AutoRegister)

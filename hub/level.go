@@ -21,8 +21,12 @@ func LevelOf(e *hubpb.Event) uint32 {
 	if needsOwners(e) {
 		return levelOwners
 	}
-	switch e.Kind.(type) {
-	case *hubpb.Event_NodeUrlsSet, *hubpb.Event_SubscriptionSignatureSet:
+	switch k := e.Kind.(type) {
+	case *hubpb.Event_SubscriptionRequested:
+		if len(k.SubscriptionRequested.GetSealedHeaders()) > 0 {
+			return 2
+		}
+	case *hubpb.Event_CallbackCredentialsSet, *hubpb.Event_NodeUrlsSet, *hubpb.Event_SubscriptionSignatureSet:
 		return 2
 	}
 	return 1

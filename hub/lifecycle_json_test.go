@@ -18,7 +18,7 @@ func samples() map[string]hub.Lifecycle {
 	var full hub.Lifecycle
 	v := reflect.ValueOf(&full).Elem()
 	for i := range v.NumField() {
-		switch f := v.Field(i); f.Kind() { //nolint:exhaustive // the fields are of these kinds
+		switch f := v.Field(i); f.Kind() {
 		case reflect.String:
 			f.SetString(strings.ToLower(v.Type().Field(i).Name))
 		case reflect.Int32:

@@ -28,7 +28,16 @@ type TopicNamer struct {
 type hubURLs struct {
 	configured []string // normalised, each ending in "/topics/"; the first is the public one
 	bases      []string // configured, and those of other nodes
+	urls       []string // bases without /topics/
 	version    uint64
+}
+
+func newHubURLs(configured, bases []string, version uint64) *hubURLs {
+	u := &hubURLs{configured: configured, bases: withLoopbackNames(bases), version: version}
+	for _, b := range u.bases {
+		u.urls = append(u.urls, strings.TrimSuffix(b, topicsPath))
+	}
+	return u
 }
 
 // TakeBareNames makes Name accept the bare name of a hosted topic. Call it before the namer is used.
@@ -49,21 +58,20 @@ func (n *TopicNamer) RecogniseOwn(own func(*url.URL) bool) { n.own = own }
 // this machine (localhost, 127.0.0.1, ::1), it may also be reached by the other names. The error names the invalid
 // URL.
 func NewTopicNamer(publicURL string, aliases ...string) (*TopicNamer, error) {
-	u := &hubURLs{}
+	var configured []string
 	for _, base := range append([]string{publicURL}, aliases...) {
 		if _, err := ParseURL("public URL", base); err != nil {
 			return nil, err
 		}
-		u.configured = append(u.configured, topicsBelow(base))
+		configured = append(configured, topicsBelow(base))
 	}
-	u.bases = withLoopbackNames(u.configured)
-	n := &TopicNamer{public: u.bases[0], known: new(atomic.Pointer[hubURLs])}
-	n.known.Store(u)
+	n := &TopicNamer{public: configured[0], known: new(atomic.Pointer[hubURLs])}
+	n.known.Store(newHubURLs(configured, configured, 0))
 	return n, nil
 }
 
 // SetMembers makes the URLs of other nodes, as public URLs or aliases, name the same hosted topics as this node's.
-// Invalid ones are ignored.
+// Invalid ones are ignored. It must not be called concurrently with itself.
 func (n *TopicNamer) SetMembers(urls []string) {
 	old := n.known.Load()
 	bases := slices.Clone(old.configured)
@@ -72,8 +80,8 @@ func (n *TopicNamer) SetMembers(urls []string) {
 			bases = append(bases, topicsBelow(u))
 		}
 	}
-	if bases = withLoopbackNames(bases); !slices.Equal(bases, old.bases) {
-		n.known.Store(&hubURLs{configured: old.configured, bases: bases, version: old.version + 1})
+	if u := newHubURLs(old.configured, bases, old.version+1); !slices.Equal(u.bases, old.bases) {
+		n.known.Store(u)
 	}
 }
 
@@ -81,14 +89,9 @@ func (n *TopicNamer) SetMembers(urls []string) {
 func (n *TopicNamer) Version() uint64 { return n.known.Load().version }
 
 // Bases returns the URLs under which the hub is reached, each without a trailing slash: its own, its aliases, those of
-// the other nodes, and for those on this machine its other names. The first is the public one.
-func (n *TopicNamer) Bases() []string {
-	bases := slices.Clone(n.known.Load().bases)
-	for i, b := range bases {
-		bases[i] = strings.TrimSuffix(b, topicsPath)
-	}
-	return bases
-}
+// the other nodes, and for those on this machine its other names. The first is the public one. The list must not be
+// changed.
+func (n *TopicNamer) Bases() []string { return n.known.Load().urls }
 
 const topicsPath = "/topics/"
 

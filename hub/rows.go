@@ -30,6 +30,7 @@ const (
 	TableNonce         Table = 22
 	TableGroup         Table = 24
 	TableFailedRequest Table = 25
+	TableCallback      Table = 26
 	TablePendingBlob   Table = 40
 	TableMessageBlob   Table = 41
 )
@@ -51,7 +52,7 @@ func (k RowKey) Append(dst []byte) []byte {
 
 func (t Table) known() bool {
 	return t >= TableMeta && t <= TableOrigin || t == TableNode || t >= TableAPIKey && t <= TableNonce ||
-		t == TableGroup || t == TableFailedRequest || t == TablePendingBlob || t == TableMessageBlob
+		t == TableGroup || t == TableFailedRequest || t == TableCallback || t == TablePendingBlob || t == TableMessageBlob
 }
 
 // ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
@@ -136,6 +137,10 @@ func (s *State) row(k RowKey) proto.Message {
 		if r := s.messageBlobRow(k); r != nil {
 			return r
 		}
+	case TableCallback:
+		if r := s.callbacks[k.Name]; r != nil {
+			return r
+		}
 	case TableNode:
 		if n := s.nodes[k.Name]; n != nil {
 			return n.row()
@@ -188,6 +193,9 @@ func (s *State) keys() []RowKey {
 		keys = append(keys, RowKey{Table: TableOrigin, Name: name})
 	}
 	keys = s.blobKeys(keys)
+	for pattern := range s.callbacks {
+		keys = append(keys, RowKey{Table: TableCallback, Name: pattern})
+	}
 	for id := range s.nodes {
 		keys = append(keys, RowKey{Table: TableNode, Name: id})
 	}
@@ -272,6 +280,8 @@ func (l *Loader) add(k RowKey, value []byte) error {
 		})
 	case TableMessageBlob:
 		return decodeRow(value, func(r *hubpb.MessageBlobRow) { l.blobs = append(l.blobs, r) })
+	case TableCallback:
+		return decodeRow(value, func(r *hubpb.CallbackCredentialsRow) { s.callbacks[k.Name] = r })
 	case TableNode:
 		return decodeRow(value, func(r *hubpb.NodeRow) { s.nodes[r.Node] = nodeFromRow(r) })
 	case TableAPIKey, TableAccessRule, TableNonce:

@@ -44,10 +44,11 @@ type SealedCount struct {
 	Subscriptions int // current secrets of subscriptions
 	Former        int // replaced secrets that still sign
 	Requests      int // secrets of pending requests
+	Callbacks     int // credentials that operators have set
 }
 
 // Total returns their sum.
-func (c SealedCount) Total() int { return c.Subscriptions + c.Former + c.Requests }
+func (c SealedCount) Total() int { return c.Subscriptions + c.Former + c.Requests + c.Callbacks }
 
 // SealedCounts counts the secrets by the ID of their sealing key. It visits all subscriptions.
 func (s *State) SealedCounts() map[string]SealedCount {
@@ -61,12 +62,19 @@ func (s *State) SealedCounts() map[string]SealedCount {
 	}
 	for _, sub := range s.subs {
 		count(sub.SealedSecret, func(c *SealedCount) *int { return &c.Subscriptions })
+		if sub.SealedHeaders != "" {
+			count([]byte(sub.SealedHeaders), func(c *SealedCount) *int { return &c.Subscriptions })
+		}
 		for i := range sub.Former {
 			count(sub.Former[i].Sealed, func(c *SealedCount) *int { return &c.Former })
 		}
 	}
 	for _, r := range s.requests {
 		count(r.SealedSecret, func(c *SealedCount) *int { return &c.Requests })
+		count([]byte(r.SealedHeaders), func(c *SealedCount) *int { return &c.Requests })
+	}
+	for _, r := range s.callbacks {
+		count(r.GetSet().GetSealed(), func(c *SealedCount) *int { return &c.Callbacks })
 	}
 	return out
 }
@@ -86,22 +94,29 @@ func (s *State) NeededKeys() []string {
 type SealedSecret struct {
 	Subscription SubscriptionID // owner of the secret; 0: Request
 	Request      RequestID
+	Callback     string // owner of the secret if both are 0: the pattern of an operator's credentials
 	Sealed       []byte
 	Binding      string // see SecretBox
 }
 
 // SecretsNotSealedWith returns at most max secrets (or a few more, of one subscription) sealed with a key other than the
-// given one: first of subscriptions with an ID greater than sub, then of requests with an ID greater than req, each
+// given one: at first, with sub and req 0, the credentials of operators, of which there are few; then of subscriptions with an ID greater than sub, then of requests with an ID greater than req, each
 // in order of ID.
 func (s *State) SecretsNotSealedWith(key string, sub SubscriptionID, req RequestID, max int) (out []SealedSecret) {
 	other := func(sealed []byte) bool { return len(sealed) > 0 && SealedWith(sealed) != key }
+	if sub == 0 && req == 0 {
+		out = s.callbackSecrets(key)
+	}
 	for _, id := range pageIDs(s.subs, sub, max, func(sub *Subscription) bool {
-		return other(sub.SealedSecret) || slices.ContainsFunc(sub.Former, func(f FormerSecret) bool { return other(f.Sealed) })
+		return other(sub.SealedSecret) || other([]byte(sub.SealedHeaders)) || slices.ContainsFunc(sub.Former, func(f FormerSecret) bool { return other(f.Sealed) })
 	}) {
 		sub := s.subs[id]
 		bound := SecretBinding(sub.TopicName, sub.CallbackKey)
 		if other(sub.SealedSecret) {
 			out = append(out, SealedSecret{Subscription: id, Sealed: sub.SealedSecret, Binding: bound})
+		}
+		if other([]byte(sub.SealedHeaders)) {
+			out = append(out, SealedSecret{Subscription: id, Sealed: []byte(sub.SealedHeaders), Binding: HeadersBinding(sub.TopicName, sub.CallbackKey)})
 		}
 		for i := range sub.Former {
 			if other(sub.Former[i].Sealed) {
@@ -112,9 +127,14 @@ func (s *State) SecretsNotSealedWith(key string, sub SubscriptionID, req Request
 	if len(out) >= max {
 		return out
 	}
-	for _, id := range pageIDs(s.requests, req, max-len(out), func(r *Request) bool { return other(r.SealedSecret) }) {
+	for _, id := range pageIDs(s.requests, req, max-len(out), func(r *Request) bool { return other(r.SealedSecret) || other([]byte(r.SealedHeaders)) }) {
 		r := s.requests[id]
-		out = append(out, SealedSecret{Request: id, Sealed: r.SealedSecret, Binding: SecretBinding(r.TopicName, r.CallbackKey)})
+		if other(r.SealedSecret) {
+			out = append(out, SealedSecret{Request: id, Sealed: r.SealedSecret, Binding: SecretBinding(r.TopicName, r.CallbackKey)})
+		}
+		if other([]byte(r.SealedHeaders)) {
+			out = append(out, SealedSecret{Request: id, Sealed: []byte(r.SealedHeaders), Binding: HeadersBinding(r.TopicName, r.CallbackKey)})
+		}
 	}
 	return out
 }
@@ -168,9 +188,12 @@ func (s *State) reencrypt(e *hubpb.SecretsReencrypted, fx *Effects) Result {
 		if len(item.Was) == 0 || len(item.Sealed) == 0 || s.retiredKey(item.Sealed) {
 			continue
 		}
+		if item.Callback != "" {
+			s.reencryptCallback(item, fx)
+			continue
+		}
 		if r := s.requests[RequestID(item.Request)]; item.Subscription == 0 {
-			if r != nil && string(r.SealedSecret) == string(item.Was) {
-				r.SealedSecret = item.Sealed
+			if r != nil && r.reencrypt(item.Was, item.Sealed) {
 				s.touch(TableRequest, item.Request)
 			}
 			continue
@@ -185,10 +208,27 @@ func (s *State) reencrypt(e *hubpb.SecretsReencrypted, fx *Effects) Result {
 	return Result{}
 }
 
+// reencrypt replaces one of the request's sealed secrets. It reports false if there is no such secret.
+func (r *Request) reencrypt(was, sealed []byte) bool {
+	switch string(was) {
+	case string(r.SealedSecret):
+		r.SealedSecret = sealed
+	case r.SealedHeaders:
+		r.SealedHeaders = string(sealed)
+	default:
+		return false
+	}
+	return true
+}
+
 // reencrypt replaces one of the subscription's sealed secrets. It reports false if there is no such secret.
 func (s *Subscription) reencrypt(was, sealed []byte) bool {
 	if string(s.SealedSecret) == string(was) {
 		s.SealedSecret = sealed
+		return true
+	}
+	if s.SealedHeaders == string(was) {
+		s.SealedHeaders = string(sealed)
 		return true
 	}
 	for i := range s.Former {

@@ -51,6 +51,8 @@ type Policy struct {
 	Refused func(ctx context.Context, r *FailedRequest)
 	// IdempotencyWindow is how long an Idempotency-Key is remembered, in whole seconds. 0: an hour.
 	IdempotencyWindow time.Duration
+	// SubscriberHeaders lets subscribers choose headers for requests to their callbacks (hub.header.<Name>).
+	SubscriberHeaders bool
 	// KeepExtra stores the fields of a subscribe request that the hub does not know.
 	KeepExtra bool
 	// Clock decides whether a time is in the future; nil: the machine's.
@@ -138,6 +140,9 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) (RequestID, er
 			return 0, &Error{Code: CodeForbidden, Param: "hub.callback", Message: err.Error()}
 		}
 	}
+	if len(r.Headers) > 0 && !s.policy.SubscriberHeaders {
+		return 0, &Error{Code: CodeForbidden, Param: "hub.header", Message: "this hub lets only its operators choose headers for callbacks (hub.subscriber_headers)"}
+	}
 	if err := s.admit(ctx, r); err != nil {
 		return 0, err
 	}
@@ -183,6 +188,11 @@ func (s *Service) request(ctx context.Context, r *SubscribeRequest, ev *hubpb.Su
 				return 0, fmt.Errorf("seal hub.secret: %w", err)
 			}
 		}
+		headers, err := s.sealHeaders(r)
+		if err != nil {
+			return 0, err
+		}
+		ev.SealedHeaders = bytesOf(headers)
 		res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: ev}})
 		switch {
 		case err != nil:

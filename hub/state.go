@@ -24,7 +24,8 @@ type State struct {
 	holdings     map[string]*holding // by principal
 	letters      letters
 	origins      map[string]*origin
-	pendingBlobs map[string]*pendingBlob // by ID
+	pendingBlobs map[string]*pendingBlob                  // by ID
+	callbacks    map[string]*hubpb.CallbackCredentialsRow // by pattern
 	idempotency  idempotency
 	access       access
 	groups       map[GroupID]*group
@@ -64,6 +65,7 @@ func NewState() *State {
 		letters:      newLetters(),
 		origins:      map[string]*origin{},
 		pendingBlobs: map[string]*pendingBlob{},
+		callbacks:    map[string]*hubpb.CallbackCredentialsRow{},
 		idempotency:  newIdempotency(),
 		access:       newAccess(),
 		owned:        map[string]int{},
@@ -200,6 +202,8 @@ func (s *State) applyClusterEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.admitNode(k.NodeAdmitted, fx)
 	case *hubpb.Event_NodeChanged:
 		return s.changeNode(k.NodeChanged, fx)
+	case *hubpb.Event_CallbackCredentialsSet:
+		return s.setCallback(k.CallbackCredentialsSet, fx)
 	case *hubpb.Event_NodeUrlsSet:
 		return s.setNodeURLs(k.NodeUrlsSet, fx)
 	case *hubpb.Event_SubscriptionSignatureSet:

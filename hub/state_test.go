@@ -204,7 +204,7 @@ func TestInconsistentRowsAreRejected(t *testing.T) {
 			t.Errorf("without the rows of table %d: %v", missing, err)
 		}
 	}
-	tables := []hub.Table{hub.TableNode, hub.TableAPIKey, hub.TableAccessRule, hub.TableNonce, hub.TableGroup, hub.TableFailedRequest}
+	tables := []hub.Table{hub.TableNode, hub.TableAPIKey, hub.TableAccessRule, hub.TableNonce, hub.TableGroup, hub.TableFailedRequest, hub.TableCallback}
 	for table := hub.TableMeta; table <= hub.TableOrigin; table++ {
 		tables = append(tables, table)
 	}

@@ -117,9 +117,11 @@ type Subscription struct {
 	Callback     string // hub.callback as the subscriber sent it; deliveries use it verbatim
 	CallbackKey  string // its normalised form
 	SealedSecret []byte // see SecretBox; empty: deliveries are not signed
-	Scheme       string // SchemeStandardWebhooks: its signatures too; empty: X-Hub-Signature only
-	Former       []FormerSecret
-	Signature    string // the subscriber's choice: sha1, sha256, sha384 or sha512; empty: none
+	// SealedHeaders are Credentials with the headers that the subscriber wants, bound to HeadersBinding; empty: none.
+	SealedHeaders string
+	Scheme        string // SchemeStandardWebhooks: its signatures too; empty: X-Hub-Signature only
+	Former        []FormerSecret
+	Signature     string // the subscriber's choice: sha1, sha256, sha384 or sha512; empty: none
 	// OperatorSignature is the operator's choice; see SignatureMethod.
 	OperatorSignature string
 	LeaseSeconds      int64
@@ -199,20 +201,21 @@ type Request struct {
 	Callback    string
 	CallbackKey string
 
-	LeaseSeconds int64
-	SealedSecret []byte
-	Scheme       string // SchemeStandardWebhooks: its signatures too; empty: X-Hub-Signature only
-	SecretGrace  int64  // seconds
-	Signature    string
-	VerifyToken  string
-	AutoRegister bool
-	Options      Options
-	Start        string // where a new subscription starts, see ParsePosition; empty: latest
-	RequestedAt  time.Time
-	Reason       string // ModeDenied: sent to the callback as hub.reason
-	Extra        []ExtraField
-	Owner        string        // principal who asked, empty: none
-	caller       *hubpb.Caller // whose rights and limits apply; nil: none
+	LeaseSeconds  int64
+	SealedHeaders string // as in Subscription
+	SealedSecret  []byte
+	Scheme        string // SchemeStandardWebhooks: its signatures too; empty: X-Hub-Signature only
+	SecretGrace   int64  // seconds
+	Signature     string
+	VerifyToken   string
+	AutoRegister  bool
+	Options       Options
+	Start         string // where a new subscription starts, see ParsePosition; empty: latest
+	RequestedAt   time.Time
+	Reason        string // ModeDenied: sent to the callback as hub.reason
+	Extra         []ExtraField
+	Owner         string        // principal who asked, empty: none
+	caller        *hubpb.Caller // whose rights and limits apply; nil: none
 }
 
 // Modes of a Request.

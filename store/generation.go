@@ -113,7 +113,7 @@ func (o *Options) openGeneration(dir string, number uint64) (*generation, *conte
 			if c.kept, err = keptParts(state, nil); err == nil {
 				c.topics, err = indexTopics(filepath.Join(dir, logDir), c.state, c.segments, c.kept)
 			}
-			if c.active != nil && c.active.runsAhead(c.topics) {
+			if err == nil && c.active != nil && c.active.runsAhead(c.topics) {
 				c.active.sealed, c.active = true, nil
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"sync"
 	"testing"
 	"time"
 
@@ -180,5 +181,51 @@ func TestPartsAreDroppedInOrderUntilAllMembersKnowBetter(t *testing.T) {
 		if _, err := s.ReadPart(n+1, 0, make([]byte, 1)); err != nil {
 			t.Errorf("part %d: %v", n+1, err)
 		}
+	}
+}
+
+// A part that is needed can be read at every moment, also while it moves from its segment to state.db.
+func TestPartsCanBeReadWhileTheyMove(t *testing.T) {
+	opts := slow(t.TempDir())
+	opts.SegmentBytes, opts.TailBytes = 1, 1
+	s := open(t, opts)
+	w := newWriter()
+	apply(t, s, w.entry(t, levelSet(), request("held", "https://cb.example/"), verified(1, 0, w.now)))
+	const held = 10
+	for i := range held {
+		blob := fmt.Sprint("held", i)
+		apply(t, s, w.entry(t, part(blob, 0, []byte(blob)), publishBlob("held", blob, 1, len(blob)), deadLettered(1, uint64(i+1))))
+		flush(t, s)
+	}
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for n := 0; ; n = (n + 1) % held {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				got := make([]byte, 10)
+				size, err := s.ReadPart(uint64(n+1), 0, got)
+				if want := fmt.Sprint("held", n); err != nil || string(got[:size]) != want {
+					t.Errorf("part %d is %q (%v), want %q", n+1, got[:size], err, want)
+					return
+				}
+			}
+		})
+	}
+	for i := range held {
+		apply(t, s, w.entry(t, trim(1, uint64(i+1))))
+		flush(t, s)
+	}
+	close(stop)
+	readers.Wait()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := store.KeptParts(t, opts.Dir); n == 0 {
+		t.Error("nothing has moved")
 	}
 }

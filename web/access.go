@@ -18,6 +18,7 @@ import (
 // action in changes.
 type access struct {
 	public  bool // open to everybody, even if credentials are required elsewhere
+	anyHost bool // under any name, as balancers ask for a node's health
 	details bool // public, but shows more to callers with valid credentials
 	// Principals need no permission for what they own, or for reading that; the handler looks at whose it is.
 	own, ownReads bool
@@ -25,6 +26,8 @@ type access struct {
 	byTopic       bool        // the handler authorizes each topic
 	reads         auth.Action // instead of auth.ActionView
 	changes       auth.Action
+	// byCredentials refuses changes on a hub that asks for no credentials.
+	byCredentials bool
 }
 
 // check refuses a route that changes the hub without naming an action, which would be open to nobody or, worse, to everybody.
@@ -39,6 +42,11 @@ func (rt *route) check() error {
 
 // admit authenticates the caller and checks that it may call the route. The request it returns carries the caller.
 func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, error) {
+	if !rt.access.anyHost {
+		if err := s.checkHost(r); err != nil {
+			return r, err
+		}
+	}
 	if err := s.crossOrigin.Check(r); err != nil {
 		// A web page must not act on a hub that its browser can reach.
 		return r, &problem.Details{Status: http.StatusForbidden, Code: "cross_origin", Param: "Origin",
@@ -46,6 +54,14 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	}
 	if rt.access.public {
 		return s.admitAnybody(x, r, rt)
+	}
+	r, err := s.redeem(x, r, rt)
+	if err != nil {
+		return r, err
+	}
+	if s.Guard == nil && rt.access.byCredentials && r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return r, &problem.Details{Status: http.StatusForbidden, Code: "forbidden",
+			Detail: "this hub asks for no credentials, so anybody could make rules and keys for the day it does; change them with auth.mode: required"}
 	}
 	if s.Guard == nil {
 		return r, s.spend(x, r, rt.classOf(r))
@@ -123,6 +139,11 @@ func (s *Server) authenticate(x *exchange, r *http.Request, caller *auth.Caller)
 			}
 			return err
 		}}
+	if x.asked != nil {
+		asked := *r
+		asked.URL = x.asked
+		read.HTTP = &asked
+	}
 	if r.TLS != nil {
 		read.Scheme = "https"
 	}

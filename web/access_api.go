@@ -14,7 +14,7 @@ import (
 
 // accessRoutes are the routes under /v1/auth. They exist even without a Guard; what is set then takes effect once there is one.
 func (s *Server) accessRoutes() []*route {
-	of := access{reads: auth.ActionAuth, changes: auth.ActionAuth}
+	of := access{reads: auth.ActionAuth, changes: auth.ActionAuth, byCredentials: true}
 	own, ownReads := of, of
 	own.own, ownReads.ownReads = true, true
 	get, post := http.MethodGet, http.MethodPost
@@ -25,7 +25,7 @@ func (s *Server) accessRoutes() []*route {
 		{name: "rules", paths: []string{"/v1/auth/rules"}, access: of, methods: map[string]http.HandlerFunc{get: s.listRules}},
 		{name: "rule", paths: []string{"/v1/auth/rules/:name"}, access: of, methods: map[string]http.HandlerFunc{
 			http.MethodPut: s.putRule, http.MethodDelete: s.deleteRule}},
-		{name: "explain", paths: []string{"/v1/auth/explain"}, access: of, methods: map[string]http.HandlerFunc{post: s.explain}},
+		{name: "explain", paths: []string{"/v1/auth/explain"}, access: access{reads: auth.ActionAuth, changes: auth.ActionAuth}, methods: map[string]http.HandlerFunc{post: s.explain}},
 		{name: "whoami", paths: []string{"/v1/auth/whoami"}, access: access{byTopic: true}, methods: map[string]http.HandlerFunc{get: s.whoAmI}},
 	}
 }
@@ -211,6 +211,9 @@ func (s *Server) putRule(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = s.Service.SetAccessRule(r.Context(), hub.AccessRule{Name: name, Rule: text, By: principalName(r)})
 	}
+	if err == nil {
+		err = s.pauseNotAllowed(r.Context(), principalName(r))
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -219,7 +222,11 @@ func (s *Server) putRule(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) deleteRule(w http.ResponseWriter, r *http.Request) {
-	if err := s.Service.RemoveAccessRule(r.Context(), strings.TrimPrefix(r.URL.Path, "/v1/auth/rules/"), principalName(r)); err != nil {
+	err := s.Service.RemoveAccessRule(r.Context(), strings.TrimPrefix(r.URL.Path, "/v1/auth/rules/"), principalName(r))
+	if err == nil {
+		err = s.pauseNotAllowed(r.Context(), principalName(r))
+	}
+	if err != nil {
 		s.fail(w, r, err)
 		return
 	}

@@ -35,8 +35,13 @@ rules:
 
 func newGuarded(t *testing.T, more string, change ...func(*hub.Policy, *web.Options)) *guarded {
 	t.Helper()
+	return newGuardedAt(t, publicURL, more, change...)
+}
+
+func newGuardedAt(t *testing.T, at, more string, change ...func(*hub.Policy, *web.Options)) *guarded {
+	t.Helper()
 	guard, root, bind := guarding(t, more, change...)
-	g := &guarded{root: root, fixture: newFixture(t, guard)}
+	g := &guarded{root: root, fixture: newFixtureAt(t, at, guard)}
 	bind(g.Service)
 	return g
 }
@@ -59,6 +64,7 @@ func guarding(t *testing.T, more string, change ...func(*hub.Policy, *web.Option
 		if settings.SignedRequests != nil {
 			list = append(list, auth.NewSignatures(*settings.SignedRequests, claims{&service}, time.Now))
 		}
+		o.Tickets = secrets{}
 		for _, c := range change {
 			c(r, o)
 		}
@@ -105,7 +111,8 @@ func (g *guarded) key(t *testing.T, name string, scopes ...string) string {
 func TestRoutesRequireCredentials(t *testing.T) {
 	g := newGuarded(t, "")
 	open := map[string]bool{"GET /": true, "GET /health": true, "GET /health/live": true, "GET /health/ready": true,
-		"GET /v1/openapi.json": true, "GET /v1/auth/whoami": true}
+		"GET /v1/openapi.json": true, "GET /v1/auth/whoami": true,
+		"POST /v1/stream-tickets": true}
 	for _, rt := range g.Routes() {
 		method, path, _ := strings.Cut(rt, " ")
 		path = strings.NewReplacer("{id}", "s-1", "{name}", "x").Replace(path)
@@ -347,6 +354,7 @@ func TestAudit(t *testing.T) {
 func signedWith(t *testing.T, secret, target, body string) *http.Request {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodPost, target, strings.NewReader(body))
+	r.Host = "hub.example.net"
 	r.Header.Set("Content-Type", "application/json")
 	if err := httpsig.Sign(r, httpsig.SigningProfile{Algorithm: httpsig.Algo_HMAC_SHA256, ExpiresDuration: time.Minute, Nonce: httpsig.NonceRandom32,
 		Fields:   httpsig.Fields("@method", "@authority", "@path", "@query", "content-digest", "content-type"),

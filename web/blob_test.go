@@ -97,11 +97,11 @@ func TestTruncatedBlobs(t *testing.T) {
 		closeWrite    bool
 		status        int
 	}{
-		{"fewer bytes than announced", "POST /topics/news HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 1000000\r\n\r\n" + chunk, true, 400},
+		{"fewer bytes than announced", "POST /topics/news HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: 1000000\r\n\r\n" + chunk, true, 400},
 		{"no last chunk", chunked("/topics/news", "text/plain", chunk, chunk), true, 400},
 		{"a bad chunk", chunked("/topics/news", "text/plain", chunk) + "zz\r\n", false, 400},
-		{"nothing more comes", "POST /topics/news HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 1000000\r\n\r\n" + chunk, false, 408},
-		{"no such type", "POST /topics/news HTTP/1.1\r\nHost: x\r\nContent-Type: " + strings.Repeat("x", 300) + "\r\nContent-Length: 300000\r\n\r\n" + chunk[:300000], false, 400},
+		{"nothing more comes", "POST /topics/news HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: 1000000\r\n\r\n" + chunk, false, 408},
+		{"no such type", "POST /topics/news HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: " + strings.Repeat("x", 300) + "\r\nContent-Length: 300000\r\n\r\n" + chunk[:300000], false, 400},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if status, _, body := r.raw(t, c.request, c.closeWrite); status != c.status {

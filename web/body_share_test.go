@@ -55,7 +55,7 @@ func TestRefusedBeforeTheBody(t *testing.T) {
 			for i, a := range attempts {
 				c := r.dial(t)
 				conns[i] = c
-				if _, err := io.WriteString(c, "POST "+a.target+" HTTP/1.1\r\nHost: x\r\n"+a.header+length); err != nil {
+				if _, err := io.WriteString(c, "POST "+a.target+" HTTP/1.1\r\nHost: 127.0.0.1\r\n"+a.header+length); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -92,7 +92,7 @@ func TestAnnouncedBodiesCostLittle(t *testing.T) {
 			}
 			for range connections {
 				c := r.dialFrom(t, "127.0.0.66")
-				if _, err := io.WriteString(c, "POST "+target+" HTTP/1.1\r\nHost: x\r\n"+head); err != nil {
+				if _, err := io.WriteString(c, "POST "+target+" HTTP/1.1\r\nHost: 127.0.0.1\r\n"+head); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -125,7 +125,7 @@ func TestBodiesUnderWayAreBounded(t *testing.T) {
 	r := serve(t, g.fixture)
 	open := func(client, key, body string) net.Conn {
 		c := r.dialFrom(t, client)
-		if _, err := io.WriteString(c, "POST /topics/orders/eu HTTP/1.1\r\nHost: x\r\nX-API-Key: "+key+"\r\nContent-Length: 10\r\n\r\n"+body); err != nil {
+		if _, err := io.WriteString(c, "POST /topics/orders/eu HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: "+key+"\r\nContent-Length: 10\r\n\r\n"+body); err != nil {
 			t.Fatal(err)
 		}
 		return c

@@ -32,7 +32,7 @@ func (r *running) dialFrom(t *testing.T, client string) net.Conn {
 // serves reports whether a connection gets an answer instead of being closed.
 func serves(t *testing.T, c net.Conn) bool {
 	t.Helper()
-	if _, err := io.WriteString(c, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(c, "GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"); err != nil {
 		return false
 	}
 	var first [12]byte
@@ -78,7 +78,7 @@ func TestClientConnectionLimit(t *testing.T) {
 func TestClientBodyBudget(t *testing.T) {
 	const size = 200 << 10
 	r := start(t, func(rules *hub.Policy, o *web.Options) { rules.MaxMessageBytes, o.BudgetBytes = 256<<10, 8<<20 })
-	head := fmt.Sprintf("POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", size)
+	head := fmt.Sprintf("POST /topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n", size)
 	refused := make(chan string, 100)
 	for range 60 { // 12 MiB
 		c := r.dialFrom(t, "127.0.0.66")
@@ -113,7 +113,7 @@ func TestClientStreamLimit(t *testing.T) {
 	want(t, r.send("POST", "/topics/news", "x"), 200)
 	open := func(client string) (net.Conn, int) {
 		c := r.dialFrom(t, client)
-		if _, err := io.WriteString(c, "GET /topics/news HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"); err != nil {
+		if _, err := io.WriteString(c, "GET /topics/news HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		var status int
@@ -154,13 +154,13 @@ func TestTooManyHeaderFields(t *testing.T) {
 		fmt.Fprintf(&b, "%x:\r\n", i)
 	}
 	c := r.dial(t)
-	if _, err := io.WriteString(c, "POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"+b.String()+"\r\n"); err != nil {
+	if _, err := io.WriteString(c, "POST /topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n"+b.String()+"\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 431") {
 		t.Errorf("got %q and %v, want 431 and a closed connection without reading the body", got, err)
 	}
-	if status, _, _ := r.raw(t, "GET /health HTTP/1.1\r\nHost: x\r\n"+strings.Repeat("A: b\r\n", 90)+"\r\n", false); status != 200 {
+	if status, _, _ := r.raw(t, "GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n"+strings.Repeat("A: b\r\n", 90)+"\r\n", false); status != 200 {
 		t.Errorf("many fields with one name: got %d", status)
 	}
 }

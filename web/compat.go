@@ -223,11 +223,26 @@ func (s *Server) failCompat(w http.ResponseWriter, r *http.Request, q compatRequ
 	if s.Profile == ProfileMOSIP && status < 500 && status != http.StatusTooManyRequests {
 		status = http.StatusOK
 	}
-	writeCompat(w, status, "hub.mode=denied&hub.reason="+problem.OneLine(reason))
+	writeCompat(w, status, "hub.mode=denied&hub.reason="+formValue(reason))
 	return &problem.Details{Status: status, Code: "denied", Detail: reason}
 }
 
-// writeCompat answers with a form. Like those hubs, it does not encode values.
+// formValue encodes text as a value in a form. Those hubs do not encode reasons at all, so the texts that clients know stay as they
+// are; but text from a request must not add a parameter or change what is read.
+func formValue(text string) string {
+	var b strings.Builder
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c < ' ' || c >= 0x7f || strings.IndexByte("%&=+;#", c) >= 0:
+			fmt.Fprintf(&b, "%%%02X", c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// writeCompat answers with a form, whose values are encoded already.
 func writeCompat(w http.ResponseWriter, status int, form string) {
 	writeBare(w, status, formType, form)
 }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"runtime/debug"
 	"strconv"
 	"time"
@@ -21,16 +22,19 @@ const correlationHeader = "X-Correlation-Id"
 // exchange is one request and its response. It records the route and the status.
 type exchange struct {
 	http.ResponseWriter
-	route   *route
-	status  int     // 0 until the response has begun
-	signed  content // a body read to verify its signature, released at the end
-	reads   Reads   // nil: the request writes nothing
-	client  netip.Addr
-	caller  callerID    // whose shares the request draws on
-	unread  bool        // the request has a body that was not read to its end
-	closing bool        // the connection ends with this request
-	audited auth.Caller // once it is known; its trail is the exchange's
-	trail   auth.Trail
+	route  *route
+	status int     // 0 until the response has begun
+	signed content // a body read to verify its signature, released at the end
+	reads  Reads   // nil: the request writes nothing
+	client netip.Addr
+	caller callerID // whose shares the request draws on
+	unread bool     // the request has a body that was not read to its end
+	asked  *url.URL // as in the request line, which signatures cover; nil: as in the request
+	// byOrigin says that the response depends on the page that asks.
+	byOrigin bool
+	closing  bool        // the connection ends with this request
+	audited  auth.Caller // once it is known; its trail is the exchange's
+	trail    auth.Trail
 }
 
 // unreadGrace is how long a connection may take for the rest of a body that nobody reads: net/http reads it before it sends the
@@ -55,6 +59,9 @@ func (x *exchange) Write(b []byte) (int, error) {
 // begin records the status. The response to a write carries a log index at or after the write.
 func (x *exchange) begin(status int) {
 	x.status = status
+	if x.byOrigin {
+		x.Header().Add("Vary", "Origin")
+	}
 	if x.unread && (x.closing || x.Header()["Connection"] == nil) {
 		_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Now().Add(unreadGrace)) // fails without a connection, as in tests
 	}
@@ -99,30 +106,34 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Detail: fmt.Sprintf("the request has %d header fields; at most %d are accepted", len(r.Header), maxHeaderNames)})
 		return
 	}
+	if short := s.withoutPrefix(r); short != r {
+		x.asked, r = r.URL, short
+	}
 	s.router.ServeHTTP(x, r)
 }
 
+// finish ends an exchange. Whatever way the handler took out, what the request held is given back, and it is counted and reported.
 func (s *Server) finish(x *exchange, r *http.Request) {
-	if v := recover(); v != nil {
-		if v == http.ErrAbortHandler { //nolint:errorlint // net/http checks for this value
-			panic(v)
-		}
+	v := recover()
+	if v != nil && v != http.ErrAbortHandler { //nolint:errorlint // net/http checks for this value
 		s.Log.Error("panic in a handler", slog.Any("panic", v), slog.String("method", r.Method),
 			slog.String("path", r.URL.Path), slog.String("correlation_id", idOf(x)), slog.String("stack", string(debug.Stack())))
-		if x.status != 0 {
-			// The response has begun; only closing the connection shows that it is incomplete.
-			s.metrics.request(x.route, http.StatusInternalServerError)
-			x.report(s.Guard, r, http.StatusInternalServerError)
-			x.signed.release()
-			panic(http.ErrAbortHandler)
+		if x.status == 0 {
+			writeProblem(x, r, problem.Internal(idOf(x)))
+			v = nil
+		} else {
+			x.status = http.StatusInternalServerError
 		}
-		writeProblem(x, r, problem.Internal(idOf(x)))
 	}
+	x.signed.release()
 	s.metrics.request(x.route, x.status)
 	x.report(s.Guard, r, x.status)
-	x.signed.release()
 	*x = exchange{}
 	s.exchanges.Put(x)
+	if v != nil {
+		// The response has begun; only closing the connection shows that it is incomplete.
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // report writes the audit lines of the request.

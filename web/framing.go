@@ -15,12 +15,16 @@ type head struct {
 	expected atomic.Bool // the next bytes begin a request
 	bytes    [headBytes]byte
 	n        int
+	early    atomic.Uint32 // the last byte read on its own: net/http looks for the next request while it answers this one
 }
 
 // saw takes what was read from the connection. net/http reads from one goroutine at a time.
 func (h *head) saw(b []byte) {
-	if len(b) > 0 && h.expected.CompareAndSwap(true, false) {
+	switch {
+	case len(b) > 0 && h.expected.CompareAndSwap(true, false):
 		h.n = copy(h.bytes[:], b)
+	case len(b) == 1:
+		h.early.Store(uint32(b[0]))
 	}
 }
 
@@ -52,5 +56,7 @@ func framedTwice(r *http.Request, conn *slotConn) bool {
 	for _, values := range r.Header {
 		want += len(values)
 	}
-	return !bytes.HasPrefix(first, []byte(r.Method+" "+r.RequestURI+" HTTP/1.")) || bytes.Count(fields, []byte("\r\n"))+1 != want
+	start := []byte(r.Method + " " + r.RequestURI + " HTTP/1.")
+	whole := bytes.HasPrefix(first, start) || conn.head.early.Load() == uint32(start[0]) && bytes.HasPrefix(first, start[1:])
+	return !whole || bytes.Count(fields, []byte("\r\n"))+1 != want
 }

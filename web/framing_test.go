@@ -18,14 +18,14 @@ func TestConnectionsEndAfterDoubleFraming(t *testing.T) {
 		name, header, body string
 		close              bool
 	}{
-		{"length, then chunks", "HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\nTransfer-Encoding: chunked", chunks, true},
-		{"chunks, then length", "HTTP/1.1\r\nHost: x\r\ntransfer-encoding: Chunked\r\ncontent-length: 14", chunks, true},
-		{"blanks around the length", "HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length:\t14 ", chunks, true},
-		{"a length far behind", "HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + pad + strings.Repeat("x", 5000) + "\r\nContent-Length: 14", chunks, true},
-		{"chunks in HTTP/1.0", "HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\nContent-Length: 4\r\nTransfer-Encoding: chunked", "once", true},
-		{"chunks", "HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked", chunks, false},
-		{"length", "HTTP/1.1\r\nHost: x\r\nContent-Length: 4", "once", false},
-		{"length in HTTP/1.0", "HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\nContent-Length: 4", "once", false},
+		{"length, then chunks", "HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 6\r\nTransfer-Encoding: chunked", chunks, true},
+		{"chunks, then length", "HTTP/1.1\r\nHost: 127.0.0.1\r\ntransfer-encoding: Chunked\r\ncontent-length: 14", chunks, true},
+		{"blanks around the length", "HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\nContent-Length:\t14 ", chunks, true},
+		{"a length far behind", "HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n" + pad + strings.Repeat("x", 5000) + "\r\nContent-Length: 14", chunks, true},
+		{"chunks in HTTP/1.0", "HTTP/1.0\r\nHost: 127.0.0.1\r\nConnection: keep-alive\r\nContent-Length: 4\r\nTransfer-Encoding: chunked", "once", true},
+		{"chunks", "HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked", chunks, false},
+		{"length", "HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 4", "once", false},
+		{"length in HTTP/1.0", "HTTP/1.0\r\nHost: 127.0.0.1\r\nConnection: keep-alive\r\nContent-Length: 4", "once", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := r.dial(t)
@@ -58,11 +58,11 @@ func TestConnectionsEndAfterDoubleFraming(t *testing.T) {
 
 // The same in the second of two requests that are sent without waiting for the first answer.
 func TestDoubleFramingInAPipeline(t *testing.T) {
-	const plain = "POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"
+	const plain = "POST /topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\n\r\nx"
 	const chunks = "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
 	for name, parts := range map[string][]string{
-		"at once": {plain + "POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n" + chunks + plain},
-		"in parts, the second like a request": {plain + "POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nX-Pad: ",
+		"at once": {plain + "POST /topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 4\r\n" + chunks + plain},
+		"in parts, the second like a request": {plain + "POST /topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 4\r\nX-Pad: ",
 			"POST /topics/a HTTP/1.1\r\n" + chunks + plain},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -287,7 +287,7 @@ func TestNoRedirects(t *testing.T) {
 // A client that reaches the hub by an address the hub does not know, and calls a topic by it, is told the topic's URL instead of
 // being given a foreign topic.
 func TestTopicsCalledByAnUnknownAddressOfTheHub(t *testing.T) {
-	const hubAt, called = "http://hub.internal:8080/hub", "http://hub.internal:8080/topics/news"
+	const hubAt, called = "http://192.0.2.7:8080/hub", "http://192.0.2.7:8080/topics/news"
 	for _, profile := range []web.Profile{web.ProfileNative, web.ProfileBallerina} {
 		f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Profile = profile })
 		for _, tc := range []struct{ name, target, contentType, body string }{

@@ -12,16 +12,17 @@ func (s *Server) getLanding(w http.ResponseWriter, _ *http.Request) {
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Link", "</v1/openapi.json>; rel=\"service-desc\"")
+	prefix := prefixOf(s.PublicURL)
+	h.Set("Link", "<"+prefix+"/v1/openapi.json>; rel=\"service-desc\"")
 	_, _ = fmt.Fprintf(w, `quorumhub %s, a WebSub hub (https://www.w3.org/TR/websub/)
 
 hub            %s   (POST: subscribe, unsubscribe, publish)
 topics         %s<name>   (GET: newest content, POST: publish)
-list           /v1/topics  /v1/subscriptions  /v1/dead-letters  /v1/cluster
-API            /v1/openapi.json
-health         /health  /health/live  /health/ready
-metrics        /metrics
-`, s.Version, s.hubURL, s.Service.Namer().URL(""))
+list           %[4]s/v1/topics  %[4]s/v1/subscriptions  %[4]s/v1/dead-letters  %[4]s/v1/cluster
+API            %[4]s/v1/openapi.json
+health         %[4]s/health  %[4]s/health/live  %[4]s/health/ready
+metrics        %[4]s/metrics
+`, s.Version, s.hubURL, s.Service.Namer().URL(""), prefix)
 }
 
 // unhurried lifts the deadlines for a handler that is meant to take long.

@@ -94,7 +94,7 @@ func readAnswer(t *testing.T, c net.Conn) (int, http.Header, string) {
 
 func chunked(target, contentType string, chunks ...string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n", target, contentType)
+	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n", target, contentType)
 	for _, c := range chunks {
 		fmt.Fprintf(&b, "%x\r\n%s\r\n", len(c), c)
 	}
@@ -139,8 +139,8 @@ func TestTruncatedBodyIsNotPublished(t *testing.T) {
 	for name, request := range map[string]string{
 		"chunks that end early": chunked("/topics/a", "text/plain", "hello"),
 		"half a chunk":          chunked("/topics/a", "text/plain") + "5\r\nhel",
-		"half a length":         "POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello",
-		"half a form":           "POST /hub HTTP/1.1\r\nHost: x\r\nContent-Type: " + formType + "\r\nContent-Length: 90\r\n\r\nhub.mode=register&hub.topic=" + topicURL,
+		"half a length":         "POST /topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nhello",
+		"half a form":           "POST /hub HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: " + formType + "\r\nContent-Length: 90\r\n\r\nhub.mode=register&hub.topic=" + topicURL,
 	} {
 		status, _, body := r.raw(t, request, true)
 		if status != 400 {
@@ -157,7 +157,7 @@ func TestTruncatedBodyIsNotPublished(t *testing.T) {
 // Content-Length alone is enough for a refusal, so that the publisher need not send the body.
 func TestTooLargeIsRefusedBeforeTheBody(t *testing.T) {
 	r := start(t)
-	status, _, body := r.raw(t, "POST /topics/a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4097\r\n\r\n", false)
+	status, _, body := r.raw(t, "POST /topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\nContent-Length: 4097\r\n\r\n", false)
 	if status != 413 {
 		t.Errorf("got %d %q, want 413", status, body)
 	}
@@ -165,7 +165,7 @@ func TestTooLargeIsRefusedBeforeTheBody(t *testing.T) {
 
 func TestSlowBodyTimesOut(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.BodyTimeout = 50 * time.Millisecond })
-	status, _, body := r.raw(t, "POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello", false)
+	status, _, body := r.raw(t, "POST /topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nhello", false)
 	if status != 408 {
 		t.Errorf("got %d %q, want 408", status, body)
 	}
@@ -176,7 +176,7 @@ func TestSlowBodyTimesOut(t *testing.T) {
 func TestUnreadBodyTimesOut(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.BodyTimeout = 50 * time.Millisecond })
 	for target, want := range map[string]int{"/topics/": 400, "/hub": 415, "/health": 405} {
-		status, _, body := r.raw(t, "POST "+target+" HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", false)
+		status, _, body := r.raw(t, "POST "+target+" HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\n", false)
 		if status != want {
 			t.Errorf("POST %s: got %d %q, want %d", target, status, body, want)
 		}
@@ -188,12 +188,12 @@ func TestConnectionLimit(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.MaxConnections = 1 })
 	r.ledger.block, r.ledger.entered = make(chan struct{}), make(chan struct{}, 1)
 	first := r.dial(t)
-	if _, err := io.WriteString(first, "POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"); err != nil {
+	if _, err := io.WriteString(first, "POST /topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\n\r\nx"); err != nil {
 		t.Fatal(err)
 	}
 	<-r.ledger.entered
 	second := r.dial(t)
-	if _, err := io.WriteString(second, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(second, "GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	if err := second.SetReadDeadline(time.Now().Add(150 * time.Millisecond)); err != nil {
@@ -219,7 +219,7 @@ func TestBodyDeadlineEndsWithTheBody(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.BodyTimeout = 50 * time.Millisecond })
 	r.ledger.block, r.ledger.entered = make(chan struct{}), make(chan struct{}, 1)
 	c := r.dial(t)
-	if _, err := io.WriteString(c, "POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"); err != nil {
+	if _, err := io.WriteString(c, "POST /topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n\r\nhello"); err != nil {
 		t.Fatal(err)
 	}
 	<-r.ledger.entered
@@ -237,7 +237,7 @@ func TestBodyBudget(t *testing.T) {
 	r := start(t, func(rules *hub.Policy, o *web.Options) { rules.MaxMessageBytes, o.BudgetBytes = 1000, 1500 })
 	r.ledger.block, r.ledger.entered = make(chan struct{}), make(chan struct{}, 1)
 	held := r.dial(t)
-	if _, err := io.WriteString(held, "POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"+strings.Repeat("x", 1000)); err != nil {
+	if _, err := io.WriteString(held, "POST /topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n"+strings.Repeat("x", 1000)); err != nil {
 		t.Fatal(err)
 	}
 	<-r.ledger.entered
@@ -268,7 +268,7 @@ func TestBodyBudget(t *testing.T) {
 
 func TestHeaderSizeLimit(t *testing.T) {
 	r := start(t)
-	status, _, _ := r.raw(t, "GET /health HTTP/1.1\r\nHost: x\r\nX-Big: "+strings.Repeat("x", 64<<10)+"\r\n\r\n", false)
+	status, _, _ := r.raw(t, "GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Big: "+strings.Repeat("x", 64<<10)+"\r\n\r\n", false)
 	if status != 431 {
 		t.Errorf("64 KiB of headers: got %d, want 431", status)
 	}
@@ -278,7 +278,7 @@ func TestStopWaitsForRequestsInFlight(t *testing.T) {
 	r := start(t)
 	r.ledger.block, r.ledger.entered = make(chan struct{}), make(chan struct{}, 1)
 	c := r.dial(t)
-	if _, err := io.WriteString(c, "POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"); err != nil {
+	if _, err := io.WriteString(c, "POST /topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n\r\nhello"); err != nil {
 		t.Fatal(err)
 	}
 	<-r.ledger.entered
@@ -309,7 +309,7 @@ func TestStopCutsOffSlowRequests(t *testing.T) {
 	r := start(t, func(_ *hub.Policy, o *web.Options) { o.StopGrace = 50 * time.Millisecond })
 	r.ledger.block, r.ledger.entered = make(chan struct{}), make(chan struct{}, 1)
 	c := r.dial(t)
-	if _, err := io.WriteString(c, "POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"); err != nil {
+	if _, err := io.WriteString(c, "POST /topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n\r\nhello"); err != nil {
 		t.Fatal(err)
 	}
 	<-r.ledger.entered

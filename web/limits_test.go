@@ -24,6 +24,7 @@ func few() web.Limits {
 // from sends a request from a client address.
 func (f *fixture) from(addr, method, target, body string, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	r.Host = "hub.example.net"
 	r.RemoteAddr = addr
 	for i := 0; i+1 < len(header); i += 2 {
 		r.Header.Add(header[i], header[i+1])

@@ -34,7 +34,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 			r := start(t, func(_ *hub.Policy, o *web.Options) { o.MaxConnections, o.ClientConnections = most, 4 })
 			r.publish(t, "news", "m1")
 			stream := r.dialFrom(t, "127.0.0.60")
-			fmt.Fprintf(stream, "GET /topics/news HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+			fmt.Fprintf(stream, "GET /topics/news HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n")
 			r.awaitMetric(t, "quorumhub_streams", "1")
 			for i := range 3 * 4 {
 				occupy(t, r.dialFrom(t, fmt.Sprint("127.0.0.", 66+i/4)))
@@ -62,7 +62,7 @@ func TestIdleConnectionsOfCrowdsGoFirst(t *testing.T) {
 	light := r.dialFrom(t, "127.0.0.60")
 	answers := bufio.NewReader(light)
 	ask := func() bool {
-		if _, err := io.WriteString(light, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		if _, err := io.WriteString(light, "GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"); err != nil {
 			return false
 		}
 		resp, err := http.ReadResponse(answers, nil)

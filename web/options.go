@@ -44,8 +44,16 @@ type Options struct {
 	// CompactJSON removes the whitespace between the tokens of JSON content, and the parameters of its content type.
 	CompactJSON bool
 
+	// CORSOrigins are the origins, such as https://app.example.org, whose pages browsers let use the hub.
+	CORSOrigins []string
+	// Tickets seals stream tickets, with a key that all nodes have; nil: there are none.
+	Tickets hub.SecretBox
+
 	// Guard authenticates and authorizes callers. nil: everything is allowed.
 	Guard *auth.Guard
+	// KeepNotAllowed lets subscriptions go on whose owners no rule allows to subscribe any more; otherwise they are paused when a
+	// rule is changed or removed.
+	KeepNotAllowed bool
 	// TLS enables HTTPS. nil: plain HTTP.
 	TLS *tls.Config
 

@@ -271,3 +271,83 @@ func TestQuotas(t *testing.T) {
 	want(t, o.as(o.alice, "GET", "/v1/auth/usage?principal="+principalOf(o.bob), ""), 403)
 	want(t, o.send("GET", "/v1/auth/usage", ""), 401)
 }
+
+// When a rule goes, what it alone allowed is paused, as far as that is certain: of keys everything is known, of a token's owner not its
+// roles.
+func TestSubscriptionsPauseWithTheirRule(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		o := newOwned(t, "", func(_ *hub.Policy, opts *web.Options) { opts.KeepNotAllowed = keep })
+		put := func(name, rule string) { want(t, o.as(o.root, "PUT", "/v1/auth/rules/"+name, rule), 200) }
+		put("extra", `{"may":["subscribe","publish","topic.register"],"topics":["extra"],"who":[{"subject":"alice","method":"api-key"}]}`)
+		put("role", `{"may":["subscribe","publish"],"topics":["extra"],"who":[{"method":"token","role":"x"}]}`)
+		want(t, o.as(o.alice, "POST", "/topics/extra", "x"), 200)
+		for _, topic := range []string{"orders/eu", "extra"} {
+			want(t, o.as(o.alice, "POST", "/hub", encode("hub.mode", "subscribe", "hub.topic", publicURL+"/topics/"+topic, "hub.callback", "https://alice.example/"+topic), "Content-Type", formType), 202)
+			o.ledger.verify(t)
+		}
+		// Another one, of a caller whose roles nobody knows now.
+		want(t, o.as(o.root, "POST", "/hub", encode("hub.mode", "subscribe", "hub.topic", publicURL+"/topics/extra", "hub.callback", "https://x.example/"), "Content-Type", formType), 403)
+		o.ledger.must(t, &hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{Mode: hub.ModeSubscribe, Topic: "extra",
+			Callback: "https://t.example/", CallbackKey: "https://t.example/", LeaseSeconds: 3600, Caller: &hubpb.Caller{Principal: "issuer:idp/1"}}}})
+		o.ledger.verify(t)
+		states := func() string {
+			out := []string{}
+			for _, i := range o.list(t, o.root, "/v1/subscriptions") {
+				out = append(out, fmt.Sprint(i["id"], " ", i["state"], " ", i["pause_reason"]))
+			}
+			return strings.Join(out, ", ")
+		}
+		want(t, o.as(o.root, "DELETE", "/v1/auth/rules/extra", ""), 204)
+		expected := "s-1 active <nil>, s-2 paused not_allowed, s-3 active <nil>"
+		if keep {
+			expected = strings.Replace(expected, "paused not_allowed", "active <nil>", 1)
+		}
+		if got := states(); got != expected {
+			t.Errorf("keep %v, without the rule: %s, want %s", keep, got, expected)
+		}
+		want(t, o.as(o.root, "DELETE", "/v1/auth/rules/role", ""), 204)
+		if !keep {
+			expected = strings.Replace(expected, "s-3 active <nil>", "s-3 paused not_allowed", 1)
+		}
+		if got := states(); got != expected {
+			t.Errorf("keep %v, without any rule: %s, want %s", keep, got, expected)
+		}
+	}
+}
+
+// Whatever a route does with one thing, it does not do it for a stranger: one with every right that tenants have.
+func TestRoutesAboutOneThingAreForItsOwner(t *testing.T) {
+	o := newOwned(t, "")
+	o.ask(t, o.alice, "subscribe", "https://alice.example/cb")
+	o.ledger.verify(t)
+	want(t, o.as(o.alice, "POST", "/topics/orders/eu", "x"), 200)
+	o.ledger.must(t, &hubpb.Event{Kind: &hubpb.Event_MessageDeadLettered{MessageDeadLettered: &hubpb.MessageDeadLettered{Subscription: 1, Offset: 2, Attempts: 3, Status: 404}}})
+	for _, rt := range o.Routes() {
+		method, path, _ := strings.Cut(rt, " ")
+		if !strings.Contains(path, "{") || path == "/topics/{name}" {
+			continue
+		}
+		id, body := "s-1", "{}"
+		switch {
+		case strings.HasSuffix(path, "/rewind"):
+			body = `{"to":"earliest"}`
+		case strings.Contains(path, "dead-letters"):
+			id = "d-1"
+		case strings.Contains(path, "/keys/"):
+			id = o.alice[4:16]
+		}
+		w := o.as(o.bob, method, strings.NewReplacer("{id}", id, "{name}", "orders/eu").Replace(path), body, "Content-Type", "application/json")
+		if w.Code != 403 && w.Code != 404 {
+			t.Errorf("%s for a stranger: %d %s", rt, w.Code, w.Body)
+		}
+	}
+	if got := idsOf(o.list(t, o.root, "/v1/subscriptions")); got != "s-1" {
+		t.Errorf("left: %s", got)
+	}
+	if got := idsOf(o.list(t, o.alice, "/v1/dead-letters")); !strings.HasPrefix(got, "d-") {
+		t.Errorf("the owner's dead letters: %q", got)
+	}
+	if got := o.list(t, o.bob, "/v1/dead-letters"); len(got) != 0 {
+		t.Errorf("a stranger's dead letters: %v", got)
+	}
+}

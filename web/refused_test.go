@@ -96,6 +96,7 @@ func TestNoncesAreForThoseWhoMayAsk(t *testing.T) {
 	}
 	again := func(r *http.Request) *http.Request {
 		c := httptest.NewRequest(r.Method, r.URL.String(), strings.NewReader("x"))
+		c.Host = "hub.example.net"
 		c.Header, c.Host = r.Header, r.Host
 		return c
 	}

@@ -36,7 +36,9 @@ type Server struct {
 	liveness  liveness
 	queries   *nameCache // raw query of a publish -> topic
 	paths     *nameCache // escaped path below /topics/ -> topic
-	tooLarge  error      // for content over message.max_bytes
+	hosts     *nameCache // Host -> known
+	prefixes  prefixes
+	tooLarge  error // for content over message.max_bytes
 	streams   streams
 	listening *limited
 	limits    *limiter
@@ -59,7 +61,8 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{Options: o, hubURL: strings.TrimSuffix(o.PublicURL, "/") + "/hub", closed: make(chan struct{}),
-		queries: newNameCache(o.Service.Namer().Version), paths: newNameCache(o.Service.Namer().Version), tooLarge: o.Service.TooLarge()}
+		queries: newNameCache(o.Service.Namer().Version), paths: newNameCache(o.Service.Namer().Version),
+		hosts: newNameCache(o.Service.Namer().Version), tooLarge: o.Service.TooLarge()}
 	bodies := 0
 	if o.Guard != nil {
 		bodies = o.CallerBodies
@@ -79,12 +82,18 @@ func New(o Options) (*Server, error) {
 	if s.limits, err = newLimiter(o.Limits, o.Registry); err != nil {
 		return nil, err
 	}
+	s.prefixes.namer = o.Service.Namer()
 	s.routes = s.table()
 	s.crossOrigin = http.NewCrossOriginProtection()
 	public, err := url.Parse(o.PublicURL)
 	if err == nil {
 		// Browsers send this origin even if a proxy changes Host.
 		err = s.crossOrigin.AddTrustedOrigin(public.Scheme + "://" + public.Host)
+	}
+	for _, origin := range o.CORSOrigins {
+		if err == nil {
+			err = s.crossOrigin.AddTrustedOrigin(origin)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("web: PublicURL: %w", err)

@@ -61,6 +61,12 @@ type fixture struct {
 
 func newFixture(tb testing.TB, change ...func(*hub.Policy, *web.Options)) *fixture {
 	tb.Helper()
+	return newFixtureAt(tb, publicURL, change...)
+}
+
+// newFixtureAt makes a fixture with another public URL.
+func newFixtureAt(tb testing.TB, at string, change ...func(*hub.Policy, *web.Options)) *fixture {
+	tb.Helper()
 	f := &fixture{clock: newClock(), logged: &strings.Builder{}}
 	f.ledger = newLedger(f.clock)
 	f.node = &node{leader: "node-1", nodes: []web.NodeView{{ID: "node-1", HTTPAddr: "127.0.0.1:8080", ClusterAddr: "127.0.0.1:8180",
@@ -73,12 +79,12 @@ func newFixture(tb testing.TB, change ...func(*hub.Policy, *web.Options)) *fixtu
 			}
 			return nil
 		}}
-	o := web.Options{State: f.ledger, Messages: f.ledger, Letters: f.ledger, Parts: f.ledger, Times: f.ledger, Feed: f.ledger.feed, Node: f.node, PublicURL: publicURL, Version: "test", Clock: f.clock,
+	o := web.Options{State: f.ledger, Messages: f.ledger, Letters: f.ledger, Parts: f.ledger, Times: f.ledger, Feed: f.ledger.feed, Node: f.node, PublicURL: at, Version: "test", Tickets: secrets{}, Clock: f.clock,
 		Log: slog.New(slog.NewTextHandler(f.logged, nil))}
 	for _, c := range change {
 		c(&rules, &o)
 	}
-	namer, err := hub.NewTopicNamer(publicURL, "http://127.0.0.1:8080")
+	namer, err := hub.NewTopicNamer(at, "http://127.0.0.1:8080")
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -95,6 +101,9 @@ func newFixture(tb testing.TB, change ...func(*hub.Policy, *web.Options)) *fixtu
 // send makes one request; header holds names and values in turn.
 func (f *fixture) send(method, target, body string, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	if r.Host == "example.com" { // as httptest has it for a path
+		r.Host = "hub.example.net"
+	}
 	for i := 0; i+1 < len(header); i += 2 {
 		r.Header.Add(header[i], header[i+1])
 	}

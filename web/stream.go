@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -23,6 +24,8 @@ import (
 const (
 	// inlineBytes is the largest body in an event; for a larger one the event contains a URL.
 	inlineBytes = hub.MaxInlineBytes
+	// largestEvent bounds an encoded message: each byte may be escaped as \u0000, and so may those of the content type.
+	largestEvent = 6*(inlineBytes+255) + 1<<10
 	// streamTurn is how many events are written between flushes.
 	streamTurn = 64
 	// streamSendBuffer bounds what the kernel buffers for a reader that does not read.
@@ -76,6 +79,7 @@ func wantsStream(accept []string) bool {
 type stream struct {
 	*sse.Writer
 	s     *Server
+	owner any // whose share of the frames it uses
 	topic *sse.Watch
 	next  uint64    // offset of the next message
 	touch time.Time // when the node was last in touch with the cluster
@@ -128,7 +132,7 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 		_ = c.SetWriteBuffer(streamSendBuffer) // failing costs only kernel memory
 	}
 	defer out.Close()
-	st := &stream{Writer: out, s: s, touch: s.Clock.Now()}
+	st := &stream{Writer: out, s: s, owner: callerAt(w), touch: s.Clock.Now()}
 	st.topic = s.Feed.Watch(t.ID, s.State)
 	defer st.topic.Close()
 	s.streams.ended(st.serve(r.Context(), name, t.ID, start))
@@ -167,22 +171,30 @@ type streamFrom struct {
 	known   bool   // the ID belongs to this topic
 }
 
-// streamStart reads the start position from the request. Last-Event-ID takes precedence over the query: a reconnecting browser
-// sends both.
+// lastEventParam is Last-Event-ID for readers that cannot set headers.
+const lastEventParam = "last_event_id"
+
+// streamStart reads the start position from the request. Last-Event-ID takes precedence over the query, as a reconnecting browser
+// sends both, and last_event_id over start.
 func (s *Server) streamStart(r *http.Request, name string) (t hub.Topic, from streamFrom, err error) {
 	query, err := parseURLQuery(r.URL.RawQuery)
 	if err != nil {
 		return t, from, err
 	}
 	for key, v := range query {
-		if key != "start" {
-			return t, from, hub.ParamErrorf(problem.Quote(key), "is not a parameter of a stream; expected start")
-		}
 		if len(v) > 1 {
-			return t, from, hub.ParamErrorf("start", "is given %d times; expected once", len(v))
+			return t, from, hub.ParamErrorf(printable(key), "is given %d times; expected once", len(v))
 		}
-		if from.start, err = hub.ParsePosition("start", v[0]); err != nil {
-			return t, from, err
+		switch key {
+		case "start":
+			if from.start, err = hub.ParsePosition("start", v[0]); err != nil {
+				return t, from, err
+			}
+		case lastEventParam:
+			from.eventID = v[0]
+		case ticketParam: // redeem has looked at it
+		default:
+			return t, from, hub.ParamErrorf(problem.Quote(key), "is not a parameter of a stream; expected start, last_event_id or ticket")
 		}
 	}
 	var ok bool
@@ -190,9 +202,10 @@ func (s *Server) streamStart(r *http.Request, name string) (t hub.Topic, from st
 	if !ok {
 		return t, from, noTopic(name)
 	}
-	if id := r.Header.Get("Last-Event-ID"); id != "" {
-		from.resume, from.eventID = true, id
-		from.offset, from.known = offsetOfEvent(t.ID, id)
+	from.eventID = cmp.Or(r.Header.Get("Last-Event-ID"), from.eventID)
+	if from.eventID != "" {
+		from.resume = true
+		from.offset, from.known = offsetOfEvent(t.ID, from.eventID)
 	} else if offset, ok := from.start.Offset(); ok && offset > t.Head+1 && !s.catchUp(r.Context(), t.ID, offset-1) {
 		err = from.start.Check(t, s.Clock.Now())
 	}
@@ -335,7 +348,7 @@ func (st *stream) outOfTouch() bool {
 
 // message sends the next message, or a gap event if it was dropped.
 func (st *stream) message(ctx context.Context) error {
-	fr, err := st.s.streams.frames.Take(ctx, st.topic.Topic(), st.next)
+	fr, err := st.s.streams.frames.Take(ctx, st.owner, st.topic.Topic(), st.next)
 	if err == nil {
 		defer st.s.streams.frames.Release(fr)
 		if _, err = st.Write(fr.Bytes()); err != nil {

@@ -25,7 +25,7 @@ func TestSlowStreamReadersAreCutOff(t *testing.T) {
 	if err := slow.(*net.TCPConn).SetReadBuffer(16 << 10); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(slow, "GET /topics/news HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+	fmt.Fprintf(slow, "GET /topics/news HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n")
 	r.awaitMetric(t, "quorumhub_streams", "1")
 	good := r.follow(t, "/topics/news")
 	body := strings.Repeat("x", 200<<10)
@@ -77,7 +77,7 @@ func TestManyStreamReaders(t *testing.T) {
 		if err := conns[i].SetDeadline(time.Now().Add(2 * patience)); err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(conns[i], "GET /topics/news HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+		fmt.Fprintf(conns[i], "GET /topics/news HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n")
 	}
 	r.awaitMetric(t, "quorumhub_streams", fmt.Sprint(count))
 	each := (memory() - before) / count

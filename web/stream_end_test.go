@@ -20,7 +20,7 @@ func (r *running) behind(t *testing.T) net.Conn {
 	if err := slow.(*net.TCPConn).SetReadBuffer(16 << 10); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(slow, "GET /topics/news?start=earliest HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+	fmt.Fprintf(slow, "GET /topics/news?start=earliest HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n")
 	r.awaitMetric(t, "quorumhub_streams", "1")
 	for range 60 {
 		r.publish(t, "news", strings.Repeat("x", 200<<10))

@@ -29,7 +29,7 @@ type streams struct {
 func (s *Server) newStreams() error {
 	st := &s.streams
 	st.stopping, st.stop = context.WithCancel(context.Background())
-	st.frames = sse.NewFrames(s.encodeMessage)
+	st.frames = sse.NewFrames(largestEvent, s.encodeMessage)
 	st.sent = prometheus.NewCounter(prometheus.CounterOpts{Name: "quorumhub_stream_events_total", Help: "Messages sent over event streams."})
 	st.gaps = prometheus.NewCounter(prometheus.CounterOpts{Name: "quorumhub_stream_gaps_total",
 		Help: "Gap events: messages dropped before a reader got them, or an unknown position."})

@@ -232,11 +232,11 @@ func TestContentIsSandboxed(t *testing.T) {
 func TestLinksIgnoreHost(t *testing.T) {
 	f := newFixture(t)
 	want(t, f.send("POST", "/topics/x", "x"), 200)
-	r := httptest.NewRequest(http.MethodGet, "http://evil.example/topics/x", nil)
+	r := httptest.NewRequest(http.MethodGet, "http://192.0.2.66/topics/x", nil)
 	r.Header.Set("X-Forwarded-Host", "evil.example")
 	w := httptest.NewRecorder()
 	f.ServeHTTP(w, r)
-	if got := w.Header().Get("Link"); strings.Contains(got, "evil") {
+	if got := w.Header().Get("Link"); strings.Contains(got, "evil") || strings.Contains(got, "192.0.2.66") {
 		t.Errorf("Link is %q", got)
 	}
 }

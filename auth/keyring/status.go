@@ -20,13 +20,14 @@ type Status struct {
 type KeyUse struct {
 	ID            string   `json:"id"`
 	Subscriptions int      `json:"subscriptions"`
-	Former        int      `json:"former"`   // replaced secrets that still sign
-	Requests      int      `json:"requests"` // awaiting verification
-	Nodes         []string `json:"nodes"`    // that hold the key
+	Former        int      `json:"former"`    // replaced secrets that still sign
+	Requests      int      `json:"requests"`  // awaiting verification
+	Callbacks     int      `json:"callbacks"` // credentials that operators have set
+	Nodes         []string `json:"nodes"`     // that hold the key
 }
 
 // Secrets returns the total.
-func (u *KeyUse) Secrets() int { return u.Subscriptions + u.Former + u.Requests }
+func (u *KeyUse) Secrets() int { return u.Subscriptions + u.Former + u.Requests + u.Callbacks }
 
 // NodeKeys lists the keys a node holds.
 type NodeKeys struct {
@@ -51,6 +52,7 @@ func (k *Keeper) Status(ctx context.Context) *Status {
 	for id, c := range k.counts() {
 		u := use(id)
 		u.Subscriptions, u.Former, u.Requests = c.Subscriptions, c.Former, c.Requests
+		u.Callbacks = c.Callbacks
 	}
 	for i := range st.Nodes {
 		for _, id := range st.Nodes[i].Holds {

@@ -193,6 +193,8 @@ type Subscription struct {
 	Cursor         uint64 `json:"cursor"`
 	Lag            uint64 `json:"lag"`
 	Mode           string `json:"mode"`
+	Owner          string `json:"owner"`
+	PauseReason    string `json:"pause_reason"`
 }
 
 // Topic is a topic as the admin API shows it.

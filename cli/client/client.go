@@ -313,6 +313,12 @@ type Intent struct {
 
 // SendIntent sends an intent. Success means that the hub will verify it with the callback, not that the callback has confirmed it.
 func (c *Client) SendIntent(ctx context.Context, i Intent) error {
+	_, err := c.Ask(ctx, i)
+	return err
+}
+
+// Ask is SendIntent, and returns how to find the request. See Settled.
+func (c *Client) Ask(ctx context.Context, i Intent) (Accepted, error) {
 	form := url.Values{"hub.mode": {i.Mode}, "hub.topic": {i.Topic}, "hub.callback": {i.Callback}}
 	if i.Lease > 0 {
 		form.Set("hub.lease_seconds", fmt.Sprint(int64(i.Lease/time.Second)))
@@ -330,5 +336,5 @@ func (c *Client) SendIntent(ctx context.Context, i Intent) error {
 	if seconds, wrong := strconv.ParseInt(header.Get("X-Hub-Lease-Seconds"), 10, 32); wrong == nil && i.Granted != nil {
 		*i.Granted = time.Duration(seconds) * time.Second
 	}
-	return err
+	return Accepted{ID: header.Get("X-Hub-Request-Id"), index: header.Get("X-Hub-Index")}, err
 }

@@ -28,6 +28,7 @@ const (
 
 	outcomeSkipped = "skipped"
 	outcomeRefused = "refused"
+	outcomeNotSent = "not sent"
 )
 
 // Record is a topic or subscription of another hub and the outcome of its import. Its secret is never printed.

@@ -153,7 +153,7 @@ func FuzzReadImport(f *testing.F) {
 			r.size()
 		}
 		var out strings.Builder
-		if err := Summarize(records, false).Write(&out); err != nil {
+		if err := Summarize(records, false).Write(&out, true); err != nil {
 			t.Error(err)
 		}
 		if strings.Contains(out.String(), secret) && !strings.Contains(text, secret) {

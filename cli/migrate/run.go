@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"quorumhub/cli/client"
@@ -20,41 +22,78 @@ import (
 const (
 	importPatience = time.Minute
 	importPause    = 500 * time.Millisecond
-	maxImportBody  = 1 << 20
+	maxImportBody  = 512 << 10
+	// importLanes is how many requests are under way at once: while one waits for the log, the hub checks the next.
+	importLanes = 4
 )
 
 // Run is an import of records into a hub.
 type Run struct {
 	Hub            *client.Client
 	Verify, DryRun bool
-	answered       bool // the hub has responded before
+	// Progress is called after each batch with the number of records whose outcome is known. It may be nil.
+	Progress func(done int)
+	answered atomic.Bool // the hub has responded before
 }
 
-// Send sends the records without an outcome in batches, topics first, and records the outcomes. It stops at the first batch that fails.
+// Send sends the records without an outcome in batches, several at a time, topics first, and records the outcomes. It begins no batch
+// after one has failed.
 func (r *Run) Send(ctx context.Context, records []*Record, batch int) error {
-	var order []*Record
-	for _, kind := range []string{kindTopic, kindSubscription} {
-		for _, rec := range records {
-			if rec.Kind == kind && rec.Outcome == "" {
-				order = append(order, rec)
-			}
+	var topics, subs []*Record
+	for _, rec := range records {
+		switch {
+		case rec.Outcome != "":
+		case rec.Kind == kindTopic:
+			topics = append(topics, rec)
+		default:
+			subs = append(subs, rec)
 		}
 	}
-	for len(order) > 0 {
-		n, size := 0, 0
-		for n < len(order) && n < batch {
-			size += order[n].size()
-			if n > 0 && size > maxImportBody {
+	if len(topics)+len(subs) <= batch {
+		topics, subs = append(topics, subs...), nil
+	}
+	done := 0
+	if err := r.sendAll(ctx, topics, batch, &done); err != nil {
+		return err
+	}
+	return r.sendAll(ctx, subs, batch, &done)
+}
+
+// sendAll sends records in batches. It adds to done what has been sent.
+func (r *Run) sendAll(ctx context.Context, order []*Record, batch int, done *int) error {
+	var mu sync.Mutex
+	var failed error
+	next := func() []*Record { // nil: nothing is left, or nothing more is to be sent
+		mu.Lock()
+		defer mu.Unlock()
+		n := 0
+		for size := 0; n < len(order) && n < batch && failed == nil; n++ {
+			if size += order[n].size(); n > 0 && size > maxImportBody {
 				break
 			}
-			n++
 		}
-		if err := r.sendBatch(ctx, order[:n]); err != nil {
-			return err
-		}
+		part := order[:n]
 		order = order[n:]
+		return part
 	}
-	return nil
+	var lanes sync.WaitGroup
+	for range importLanes {
+		lanes.Go(func() {
+			for part := next(); len(part) > 0; part = next() {
+				err := r.sendBatch(ctx, part)
+				mu.Lock()
+				if err != nil && failed == nil {
+					failed = err
+				}
+				if *done += len(part); err == nil && r.Progress != nil {
+					r.Progress(*done)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	lanes.Wait()
+	return failed
 }
 
 // sendBatch sends one batch. It retries for importPatience if the hub has responded before and is now unavailable or unreachable.
@@ -73,11 +112,13 @@ func (r *Run) sendBatch(ctx context.Context, batch []*Record) error {
 	for {
 		raw, err := r.Hub.Call(ctx, http.MethodPost, "/v1/import", body, "topics", "subscriptions")
 		if err == nil {
-			r.answered = true
+			r.answered.Store(true)
 			return r.settle(batch, raw)
 		}
-		r.answered = r.answered || errors.Is(err, client.ErrCannotServe)
-		if ctx.Err() != nil || !r.answered || exit.CodeOf(err) != exit.Unreachable || time.Now().After(end) {
+		if errors.Is(err, client.ErrCannotServe) {
+			r.answered.Store(true)
+		}
+		if ctx.Err() != nil || !r.answered.Load() || exit.CodeOf(err) != exit.Unreachable || time.Now().After(end) {
 			return err
 		}
 		timer := time.NewTimer(importPause)
@@ -120,6 +161,17 @@ func fieldName(kind, param string) string {
 		return "hub" + strings.ToUpper(param[4:5]) + param[5:]
 	}
 	return param
+}
+
+// Open returns how many records are still without an outcome.
+func Open(records []*Record) int {
+	n := 0
+	for _, r := range records {
+		if r.Outcome == "" {
+			n++
+		}
+	}
+	return n
 }
 
 // Report is the result of an import.
@@ -178,7 +230,7 @@ func Summarize(records []*Record, dryRun bool) *Report {
 	out := &Report{DryRun: dryRun, Records: records}
 	for _, r := range records {
 		if r.Outcome == "" {
-			r.Outcome = "not sent"
+			r.Outcome = outcomeNotSent
 		}
 		if r.Kind == kindTopic {
 			out.Summary.Topics.count(r.Outcome)
@@ -196,10 +248,22 @@ func Summarize(records []*Record, dryRun bool) *Report {
 	return out
 }
 
-// Write prints the report for people.
-func (r *Report) Write(w io.Writer) error {
+// maxProblems is how many records that were not imported are listed without verbose.
+const maxProblems = 20
+
+// Write prints the report for people: a summary, and which records were not imported and why; with verbose, what became of each.
+func (r *Report) Write(w io.Writer, verbose bool) error {
 	var b strings.Builder
+	problems := 0
 	for _, rec := range r.Records {
+		if !verbose {
+			if rec.Outcome != outcomeRefused && rec.Outcome != outcomeNotSent {
+				continue
+			}
+			if problems++; problems > maxProblems {
+				continue
+			}
+		}
 		what := rec.Kind + " " + terminal.OrDash(rec.Topic)
 		if rec.Kind == kindSubscription {
 			what += " to " + terminal.OrDash(rec.Callback)
@@ -222,8 +286,14 @@ func (r *Report) Write(w io.Writer) error {
 		}
 		fmt.Fprintf(&b, "%-9s %s\n", rec.Outcome, what)
 	}
+	if problems > maxProblems {
+		fmt.Fprintf(&b, "and %d more like these; --verbose lists all\n", problems-maxProblems)
+	}
+	if b.Len() > 0 {
+		b.WriteByte('\n')
+	}
 	s := &r.Summary
-	fmt.Fprintf(&b, "\ntopics: %s\nsubscriptions: %s\n", s.Topics, s.Subscriptions)
+	fmt.Fprintf(&b, "topics: %s\nsubscriptions: %s\n", s.Topics, s.Subscriptions)
 	if s.Stale > 0 {
 		fmt.Fprintf(&b, "stale at the old hub: %d; this hub resumes deliveries\n", s.Stale)
 	}

@@ -25,6 +25,9 @@ func Check(ctx context.Context, cfg *configs.Config) (warnings []string, err err
 	if err := checkTLS(cfg); err != nil {
 		return nil, err
 	}
+	if err := checkEgress(cfg); err != nil {
+		return nil, err
+	}
 	return warnings, checkKeys(cfg)
 }
 
@@ -61,6 +64,16 @@ func checkAccess(ctx context.Context, cfg *configs.Config) (warnings []string, e
 		}
 	}
 	return warnings, nil
+}
+
+// checkEgress verifies the policies of outbound requests.
+func checkEgress(cfg *configs.Config) error {
+	for key, e := range map[string]configs.Egress{"delivery.egress": cfg.Delivery.Egress, "fetch.egress": cfg.Fetch.Egress, "auth.egress": cfg.Auth.Egress} {
+		if _, err := egressPolicy(key, e, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkTLS verifies the certificates for particular callback hosts.

@@ -169,13 +169,14 @@ const maxPendingRequests = 100_000
 func (n *Node) newService(namer *hub.TopicNamer) (service *hub.Service, guard *auth.Guard) {
 	cfg := n.cfg
 	policy := hub.Policy{
-		Leases:          hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
-		MaxPending:      maxPendingRequests,
-		AutoRegister:    cfg.Topics.AutoRegister || cfg.Hub.Profile == string(web.ProfileMOSIP),
-		KeepExtra:       cfg.Hub.Profile != string(web.ProfileNative),
-		MaxMessageBytes: int64(cfg.Message.MaxBytes),
-		KeyHeaders:      append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
-		SecretGrace:     cfg.Hub.SecretGrace,
+		Leases:            hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
+		MaxPending:        maxPendingRequests,
+		AutoRegister:      cfg.Topics.AutoRegister || cfg.Hub.Profile == string(web.ProfileMOSIP),
+		KeepExtra:         cfg.Hub.Profile != string(web.ProfileNative),
+		MaxMessageBytes:   int64(cfg.Message.MaxBytes),
+		KeyHeaders:        append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
+		SubscriberHeaders: cfg.Hub.SubscriberHeaders,
+		SecretGrace:       cfg.Hub.SecretGrace,
 
 		IdempotencyWindow: cfg.Message.IdempotencyWindow,
 
@@ -201,9 +202,10 @@ func (n *Node) webOptions(service *hub.Service, guard *auth.Guard, feed *sse.Fee
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,
 		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: n.log, Registry: registry, Profiling: cfg.Debug.Pprof,
 		Clock: n.raft.Clock(), Warnings: func() []string { return append(n.raft.Warnings(), n.access.warnings()...) },
+		CORSOrigins: cfg.HTTP.CORSOrigins, Tickets: n.keys.Ring(),
 		TrustedProxies: cfg.HTTP.TrustedProxies, Limits: requestLimits(cfg),
 		ClientConnections: cfg.Limits.Connections, ClientStreams: cfg.Limits.Streams,
-		Guard: guard, TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON}
+		Guard: guard, KeepNotAllowed: cfg.Auth.OnRuleRemoved == "keep", TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON}
 }
 
 // abandon releases what a node has acquired whose Open failed.

@@ -14,6 +14,7 @@ import (
 
 	"quorumhub/configs"
 	"quorumhub/delivery"
+	"quorumhub/delivery/credential"
 	"quorumhub/delivery/egress"
 	"quorumhub/delivery/fetch"
 	"quorumhub/delivery/intent"
@@ -61,6 +62,8 @@ type Outbound struct {
 	sweeper    *sweep.Sweeper
 	placer     *placement.Placer
 	replayer   *delivery.Replayer
+
+	credentials *credential.Book
 }
 
 // OutboundOptions configures an Outbound. All fields are required.
@@ -87,9 +90,11 @@ type TopicClient interface {
 func NewOutbound(o OutboundOptions) *Outbound {
 	out := &Outbound{}
 	agent := egress.UserAgent(programVersion(), o.Config.PublicURL())
+	out.credentials = credential.NewBook(credential.Options{State: o.Store, Secrets: o.Secrets, Client: o.Callbacks, Clock: o.Raft, UserAgent: agent})
 	out.dispatcher = delivery.NewDispatcher(delivery.DispatcherOptions{
 		Node: o.Node, HubURL: o.Config.PublicURL() + "/hub", Signature: o.Config.Hub.Signature, SignatureFor: o.Config.Hub.SignatureFor,
 		Namer: o.Namer, State: o.Store, Messages: o.Store, Parts: o.Store, Proposer: o.Raft, Secrets: o.Secrets, Clock: o.Raft, Log: o.Log,
+		Credentials: out.credentials,
 		Pusher:      &delivery.Pusher{Client: o.Callbacks, Clock: o.Raft, UserAgent: agent},
 		Timeout:     o.Config.Delivery.Timeout,
 		Concurrency: o.Config.Delivery.Concurrency,
@@ -107,7 +112,7 @@ func NewOutbound(o OutboundOptions) *Outbound {
 	})
 	out.placer = placement.NewPlacer(placement.Options{State: o.Store, Proposer: o.Raft, Cluster: o.Raft, Log: o.Log})
 	out.verifier = intent.NewVerifier(intent.Options{
-		Caller: &intent.Caller{Client: o.Callbacks, Clock: o.Raft, UserAgent: agent, Timeout: o.Config.Hub.Verification.Timeout},
+		Caller: &intent.Caller{Client: o.Callbacks, Clock: o.Raft, UserAgent: agent, Timeout: o.Config.Hub.Verification.Timeout, Credentials: out.credentials},
 		State:  o.Store, Times: o.Store, Proposer: o.Raft, Leadership: o.Raft, Clock: o.Raft, Log: o.Log,
 		Attempts: o.Config.Hub.Verification.Attempts, Candidates: out.placer.Candidates,
 		UnknownTopic: unknownTopic(web.Profile(o.Config.Hub.Profile)),
@@ -181,11 +186,12 @@ func egressPolicy(key string, e configs.Egress, own []string) (*egress.Policy, e
 
 // Observer returns the observer of applied events.
 func (o *Outbound) Observer() hub.Observer {
-	return delivery.Observers{o.dispatcher, o.verifier, o.fetcher, o.placer, o.replayer}
+	return delivery.Observers{o.credentials, o.dispatcher, o.verifier, o.fetcher, o.placer, o.replayer}
 }
 
 // Reload makes everything start over from a state that a snapshot has replaced.
 func (o *Outbound) Reload() {
+	o.credentials.Reload()
 	o.dispatcher.Reload()
 	o.verifier.Reload()
 	o.fetcher.Reload()

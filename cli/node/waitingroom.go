@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -23,7 +24,8 @@ func newWaitingRoom(l net.Listener, secure *tls.Config) *waitingRoom {
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			h := w.Header()
 			h.Set("Cache-Control", "no-store")
-			if r.URL.Path == "/health" || r.URL.Path == "/health/live" {
+			// http.public_url may have a path, so the beginning is not compared.
+			if strings.HasSuffix(r.URL.Path, "/health") || strings.HasSuffix(r.URL.Path, "/health/live") {
 				h.Set("Content-Type", "application/json")
 				_, _ = w.Write([]byte(`{"status":"starting","reasons":["waiting for the other nodes of the cluster"]}` + "\n"))
 				return

@@ -35,6 +35,8 @@ type Delivery struct {
 	// Duplicate reports whether a message with this ID has arrived before.
 	Duplicate bool
 	Body      []byte
+	// Answer is that of the program to which the delivery was forwarded; nil without one.
+	Answer *Answer
 }
 
 // Verification is a hub's verification of an intent and the answer to it.
@@ -56,6 +58,9 @@ type Options struct {
 	Secret string
 	// AcceptAny confirms every intent, not only those announced with Expect.
 	AcceptAny bool
+	// Forward relays every delivery, and its answer is the subscriber's; nil keeps deliveries here. A delivery that nobody can hear of
+	// any more is not forwarded.
+	Forward *Forwarder
 	// OnDelivery and OnVerification are called one at a time, before the hub gets its response. If OnDelivery returns false, the
 	// response is 503, so the hub sends the message again.
 	OnDelivery     func(Delivery) bool
@@ -207,6 +212,10 @@ func (s *Subscriber) receive(w http.ResponseWriter, r *http.Request) {
 	}
 	d.Signature, d.Method = checkSignature(r.Header.Get("X-Hub-Signature"), s.opts.Secret, body)
 
+	if s.opts.Forward != nil && !s.isClosed() {
+		d.Answer = s.opts.Forward.Forward(r.Context(), r.Header, body)
+	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -220,10 +229,20 @@ func (s *Subscriber) receive(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "not accepted, send it again", http.StatusServiceUnavailable)
 		return
 	}
-	if known {
+	if known && (d.Answer == nil || d.Answer.Accepted()) {
 		s.seen[d.MessageID] = true
 	}
+	if d.Answer != nil {
+		d.Answer.write(w)
+		return
+	}
 	w.WriteHeader(http.StatusNoContent)
+}
+
+func (s *Subscriber) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
 }
 
 // linkTarget returns the target of a relation in Link headers (RFC 8288), or "".

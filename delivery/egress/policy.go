@@ -179,7 +179,7 @@ func (p *Policy) CheckAddr(a netip.AddrPort, host string) error {
 	exempt := host != "" && p.hostAllowed(host)
 	if wraps {
 		if !exempt && !isPublic(inner) && !p.allowsPrivate(inner) {
-			return denied("address %s leads to %s, which is not a public one; %s", ip, inner, p.wayOut())
+			return denied("address %s leads to %s, which is not a public one%s", ip, inner, p.wayOut())
 		}
 		if ssrf.IPv6NAT64Prefix.Contains(ip) {
 			return nil // translated by the network: the inner address is the target
@@ -188,7 +188,7 @@ func (p *Policy) CheckAddr(a netip.AddrPort, host string) error {
 	if exempt || isPublic(ip) || p.allowsPrivate(ip) {
 		return nil
 	}
-	return denied("address %s is not a public one; %s", ip, p.wayOut())
+	return denied("address %s is not a public one%s", ip, p.wayOut())
 }
 
 // wayIn is wayOut for this machine, which no other entry of a list includes.
@@ -202,9 +202,9 @@ func (p *Policy) wayIn() string {
 // wayOut says what the operator would have to do for an address that is not public.
 func (p *Policy) wayOut() string {
 	if p.mode == ModePublic {
-		return "egress mode public allows no others; mode edge allows those that allow_cidrs or allow_hosts list"
+		return "; egress mode public allows no others; mode edge allows those that allow_cidrs or allow_hosts list"
 	}
-	return "egress mode " + string(p.mode) + " allows it only if allow_cidrs or allow_hosts list it"
+	return ", which egress mode " + string(p.mode) + " does not allow unless it is listed"
 }
 
 // allowsPrivate reports whether the mode or the list allows a non-public address.

@@ -26,14 +26,15 @@ const (
 	ReasonStatus      Reason = "http-status"
 	ReasonChallenge   Reason = "wrong-challenge" // a 2xx response whose body is not the challenge
 	ReasonCancelled   Reason = "cancelled"
-	ReasonProtocol    Reason = "protocol"   // not an HTTP response, or a header too long
-	ReasonTooLarge    Reason = "too-large"  // topic content above message.max_bytes
-	ReasonRedirect    Reason = "redirect"   // too many, to a forbidden URL, or from https to http
-	ReasonEncoding    Reason = "encoding"   // encoded content that was not requested
-	ReasonURL         Reason = "bad-url"    // not usable as a URL
-	ReasonUnreadable  Reason = "unreadable" // this node's log cannot supply the message
-	ReasonProxy       Reason = "proxy"      // the configured proxy cannot be reached or refuses the target
-	ReasonSecret      Reason = "bad-secret" // this node's keys do not open the sealed secret
+	ReasonProtocol    Reason = "protocol"    // not an HTTP response, or a header too long
+	ReasonTooLarge    Reason = "too-large"   // topic content above message.max_bytes
+	ReasonRedirect    Reason = "redirect"    // too many, to a forbidden URL, or from https to http
+	ReasonEncoding    Reason = "encoding"    // encoded content that was not requested
+	ReasonURL         Reason = "bad-url"     // not usable as a URL
+	ReasonUnreadable  Reason = "unreadable"  // this node's log cannot supply the message
+	ReasonProxy       Reason = "proxy"       // the configured proxy cannot be reached or refuses the target
+	ReasonCredentials Reason = "credentials" // what the callback demands cannot be obtained
+	ReasonSecret      Reason = "bad-secret"  // this node's keys do not open the sealed secret
 )
 
 // Classify returns the class of an error from a request or from reading its response. ctx is the request's.

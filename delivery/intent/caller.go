@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"quorumhub/delivery/credential"
 	"quorumhub/delivery/egress"
 	"quorumhub/delivery/retry"
 	"quorumhub/hub"
@@ -39,6 +40,8 @@ type Result struct {
 // Question asks a callback whether it wants the subscription (WebSub section 5.3).
 type Question struct {
 	Callback     string // used exactly as given; parameters are appended to its query
+	Headers      string // sealed, of the request; empty: none
+	HeadersBound string
 	Mode         string // "subscribe" or "unsubscribe"
 	Topic        string // hub.topic exactly as the subscriber sent it
 	LeaseSeconds int64  // sent for subscribe only
@@ -50,7 +53,9 @@ type Caller struct {
 	Client    http.RoundTripper // an *egress.Client
 	Clock     hub.Clock
 	UserAgent string
-	Timeout   time.Duration // of one request, from the name lookup to the end of the response
+	// Credentials knows what callbacks demand; nil: nothing.
+	Credentials *credential.Book
+	Timeout     time.Duration // of one request, from the name lookup to the end of the response
 }
 
 // challengeSlack is how many bytes beyond the challenge are read of a response.
@@ -66,7 +71,7 @@ func (o *Caller) Ask(ctx context.Context, in Question) Result {
 	if in.VerifyToken != "" {
 		params += "&" + param("hub.verify_token", in.VerifyToken)
 	}
-	res, body := o.get(ctx, in.Callback, params, len(challenge)+challengeSlack)
+	res, body := o.get(ctx, o.Credentials.For(in.Callback, in.Headers, in.HeadersBound), in.Callback, params, len(challenge)+challengeSlack)
 	if res.Outcome == Confirmed && string(body) != challenge {
 		return Result{Outcome: Refused, Reason: egress.ReasonChallenge, Status: res.Status}
 	}
@@ -80,7 +85,7 @@ func (o *Caller) Deny(ctx context.Context, callback, topic, reason string) Resul
 	if reason != "" {
 		params += "&" + param("hub.reason", reason)
 	}
-	res, _ := o.get(ctx, callback, params, challengeSlack)
+	res, _ := o.get(ctx, o.Credentials.For(callback, "", ""), callback, params, challengeSlack)
 	if res.Status != 0 {
 		return Result{Outcome: Confirmed, Status: res.Status}
 	}
@@ -88,7 +93,7 @@ func (o *Caller) Deny(ctx context.Context, callback, topic, reason string) Resul
 }
 
 // get makes the request and reads at most limit bytes of a 2xx response.
-func (o *Caller) get(ctx context.Context, callback, params string, limit int) (Result, []byte) {
+func (o *Caller) get(ctx context.Context, page credential.Page, callback, params string, limit int) (Result, []byte) {
 	u, err := url.Parse(hub.EscapeURL(callback))
 	if err != nil {
 		return Result{Outcome: Refused, Reason: egress.ReasonURL}, nil
@@ -100,9 +105,19 @@ func (o *Caller) get(ctx context.Context, callback, params string, limit int) (R
 		Method: http.MethodGet, URL: u, Host: u.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"User-Agent": {o.UserAgent}, "Accept": {"*/*"}},
 	}).WithContext(ctx)
+	fields, err := page.Append(ctx, nil)
+	if err != nil {
+		return failed(ctx, err), nil
+	}
+	for _, f := range fields {
+		req.Header[f.Name] = []string{f.Value}
+	}
 	resp, err := o.Client.RoundTrip(req)
 	if err != nil {
 		return failed(ctx, err), nil
+	}
+	if resp.StatusCode == http.StatusUnauthorized {
+		page.Refused()
 	}
 	defer resp.Body.Close()
 	res := Result{Outcome: Refused, Reason: egress.ReasonStatus, Status: resp.StatusCode}
@@ -125,6 +140,10 @@ func failed(ctx context.Context, err error) Result {
 	var den *egress.DeniedError
 	if errors.As(err, &den) {
 		return Result{Outcome: Refused, Reason: egress.ReasonDenied}
+	}
+	var missing *credential.Error
+	if errors.As(err, &missing) {
+		return Result{Outcome: Retryable, Reason: missing.Reason}
 	}
 	var crowded *crowdedError
 	if errors.As(err, &crowded) {

@@ -360,7 +360,8 @@ func (v *Verifier) attempt(ctx context.Context, t *verification) (again bool, wa
 			return true, v.o.Backoff.Delay(t.attempts, 0)
 		}
 		verified.StartOffset = start
-		in := Question{Callback: r.Callback, Mode: r.ModeName(), Topic: r.TopicRaw, LeaseSeconds: r.LeaseSeconds, VerifyToken: r.VerifyToken}
+		in := Question{Callback: r.Callback, Mode: r.ModeName(), Topic: r.TopicRaw, LeaseSeconds: r.LeaseSeconds, VerifyToken: r.VerifyToken,
+			Headers: r.SealedHeaders, HeadersBound: hub.HeadersBinding(r.TopicName, r.CallbackKey)}
 		res = v.o.Caller.Ask(ctx, in)
 	}
 	if ctx.Err() != nil {

@@ -709,6 +709,7 @@ type Event struct {
 	//	*Event_ApiKeysExpired
 	//	*Event_OwnerEnded
 	//	*Event_SubscriptionsReassigned
+	//	*Event_CallbackCredentialsSet
 	//	*Event_NodeUrlsSet
 	//	*Event_SubscriptionSignatureSet
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
@@ -1140,6 +1141,15 @@ func (x *Event) GetSubscriptionsReassigned() *SubscriptionsReassigned {
 	return nil
 }
 
+func (x *Event) GetCallbackCredentialsSet() *CallbackCredentialsSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_CallbackCredentialsSet); ok {
+			return x.CallbackCredentialsSet
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetNodeUrlsSet() *NodeUrlsSet {
 	if x != nil {
 		if x, ok := x.Kind.(*Event_NodeUrlsSet); ok {
@@ -1334,6 +1344,10 @@ type Event_SubscriptionsReassigned struct {
 	SubscriptionsReassigned *SubscriptionsReassigned `protobuf:"bytes,67,opt,name=subscriptions_reassigned,json=subscriptionsReassigned,proto3,oneof"`
 }
 
+type Event_CallbackCredentialsSet struct {
+	CallbackCredentialsSet *CallbackCredentialsSet `protobuf:"bytes,100,opt,name=callback_credentials_set,json=callbackCredentialsSet,proto3,oneof"`
+}
+
 type Event_NodeUrlsSet struct {
 	NodeUrlsSet *NodeUrlsSet `protobuf:"bytes,80,opt,name=node_urls_set,json=nodeUrlsSet,proto3,oneof"`
 }
@@ -1427,6 +1441,8 @@ func (*Event_ApiKeysExpired) isEvent_Kind() {}
 func (*Event_OwnerEnded) isEvent_Kind() {}
 
 func (*Event_SubscriptionsReassigned) isEvent_Kind() {}
+
+func (*Event_CallbackCredentialsSet) isEvent_Kind() {}
 
 func (*Event_NodeUrlsSet) isEvent_Kind() {}
 
@@ -2411,11 +2427,12 @@ type SubscriptionRequested struct {
 	Signature     string                 `protobuf:"bytes,8,opt,name=signature,proto3" json:"signature,omitempty"`                            // method for X-Hub-Signature, empty: the hub's
 	VerifyToken   string                 `protobuf:"bytes,9,opt,name=verify_token,json=verifyToken,proto3" json:"verify_token,omitempty"`     // PubSubHubbub 0.3
 	AutoRegister  bool                   `protobuf:"varint,10,opt,name=auto_register,json=autoRegister,proto3" json:"auto_register,omitempty"`
-	Options       *SubscriptionOptions   `protobuf:"bytes,30,opt,name=options,proto3" json:"options,omitempty"`                             // absent: all defaults
-	Scheme        string                 `protobuf:"bytes,40,opt,name=scheme,proto3" json:"scheme,omitempty"`                               // standard-webhooks: its signatures too; empty: X-Hub-Signature only
-	SecretGrace   int64                  `protobuf:"varint,41,opt,name=secret_grace,json=secretGrace,proto3" json:"secret_grace,omitempty"` // seconds that the replaced secret keeps signing, with standard-webhooks
-	Extra         []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`                                 // sorted by name
-	Caller        *Caller                `protobuf:"bytes,70,opt,name=caller,proto3" json:"caller,omitempty"`                               // becomes the owner once the request is verified
+	Options       *SubscriptionOptions   `protobuf:"bytes,30,opt,name=options,proto3" json:"options,omitempty"`                                   // absent: all defaults
+	Scheme        string                 `protobuf:"bytes,40,opt,name=scheme,proto3" json:"scheme,omitempty"`                                     // standard-webhooks: its signatures too; empty: X-Hub-Signature only
+	SecretGrace   int64                  `protobuf:"varint,41,opt,name=secret_grace,json=secretGrace,proto3" json:"secret_grace,omitempty"`       // seconds that the replaced secret keeps signing, with standard-webhooks
+	Extra         []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`                                       // sorted by name
+	Caller        *Caller                `protobuf:"bytes,70,opt,name=caller,proto3" json:"caller,omitempty"`                                     // becomes the owner once the request is verified
+	SealedHeaders []byte                 `protobuf:"bytes,200,opt,name=sealed_headers,json=sealedHeaders,proto3" json:"sealed_headers,omitempty"` // sent with every request to the callback; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2551,6 +2568,13 @@ func (x *SubscriptionRequested) GetExtra() []*ExtraField {
 func (x *SubscriptionRequested) GetCaller() *Caller {
 	if x != nil {
 		return x.Caller
+	}
+	return nil
+}
+
+func (x *SubscriptionRequested) GetSealedHeaders() []byte {
+	if x != nil {
+		return x.SealedHeaders
 	}
 	return nil
 }
@@ -4532,6 +4556,83 @@ func (x *DeadLettersDropped) GetReason() string {
 	return ""
 }
 
+// CallbackCredentialsSet sets what the hub sends with each request to the callbacks that match a pattern.
+type CallbackCredentialsSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Callback      string                 `protobuf:"bytes,1,opt,name=callback,proto3" json:"callback,omitempty"` // a callback's normalised URL, or a host as in hub.ParseCallbackPattern
+	Sealed        []byte                 `protobuf:"bytes,2,opt,name=sealed,proto3" json:"sealed,omitempty"`     // empty: the pattern's credentials are removed
+	By            string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`             // principal who set them
+	Kind          string                 `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`         // basic, bearer, oauth2; empty: headers only
+	Headers       []string               `protobuf:"bytes,5,rep,name=headers,proto3" json:"headers,omitempty"`   // their names, sorted
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallbackCredentialsSet) Reset() {
+	*x = CallbackCredentialsSet{}
+	mi := &file_hub_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallbackCredentialsSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallbackCredentialsSet) ProtoMessage() {}
+
+func (x *CallbackCredentialsSet) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallbackCredentialsSet.ProtoReflect.Descriptor instead.
+func (*CallbackCredentialsSet) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *CallbackCredentialsSet) GetCallback() string {
+	if x != nil {
+		return x.Callback
+	}
+	return ""
+}
+
+func (x *CallbackCredentialsSet) GetSealed() []byte {
+	if x != nil {
+		return x.Sealed
+	}
+	return nil
+}
+
+func (x *CallbackCredentialsSet) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *CallbackCredentialsSet) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *CallbackCredentialsSet) GetHeaders() []string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
 type TopicPinged struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -4543,7 +4644,7 @@ type TopicPinged struct {
 
 func (x *TopicPinged) Reset() {
 	*x = TopicPinged{}
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4555,7 +4656,7 @@ func (x *TopicPinged) String() string {
 func (*TopicPinged) ProtoMessage() {}
 
 func (x *TopicPinged) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[48]
+	mi := &file_hub_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4568,7 +4669,7 @@ func (x *TopicPinged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPinged.ProtoReflect.Descriptor instead.
 func (*TopicPinged) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{48}
+	return file_hub_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TopicPinged) GetTopic() string {
@@ -4613,7 +4714,7 @@ type TopicFetched struct {
 
 func (x *TopicFetched) Reset() {
 	*x = TopicFetched{}
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4625,7 +4726,7 @@ func (x *TopicFetched) String() string {
 func (*TopicFetched) ProtoMessage() {}
 
 func (x *TopicFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[49]
+	mi := &file_hub_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4638,7 +4739,7 @@ func (x *TopicFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicFetched.ProtoReflect.Descriptor instead.
 func (*TopicFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{49}
+	return file_hub_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *TopicFetched) GetTopic() uint64 {
@@ -4749,7 +4850,7 @@ type ApiKeyCreated struct {
 
 func (x *ApiKeyCreated) Reset() {
 	*x = ApiKeyCreated{}
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4761,7 +4862,7 @@ func (x *ApiKeyCreated) String() string {
 func (*ApiKeyCreated) ProtoMessage() {}
 
 func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[50]
+	mi := &file_hub_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4774,7 +4875,7 @@ func (x *ApiKeyCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyCreated.ProtoReflect.Descriptor instead.
 func (*ApiKeyCreated) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{50}
+	return file_hub_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ApiKeyCreated) GetId() string {
@@ -4845,7 +4946,7 @@ type ApiKeyRevoked struct {
 
 func (x *ApiKeyRevoked) Reset() {
 	*x = ApiKeyRevoked{}
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4857,7 +4958,7 @@ func (x *ApiKeyRevoked) String() string {
 func (*ApiKeyRevoked) ProtoMessage() {}
 
 func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[51]
+	mi := &file_hub_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4870,7 +4971,7 @@ func (x *ApiKeyRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRevoked.ProtoReflect.Descriptor instead.
 func (*ApiKeyRevoked) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{51}
+	return file_hub_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ApiKeyRevoked) GetId() string {
@@ -4904,7 +5005,7 @@ type ApiKeysExpired struct {
 
 func (x *ApiKeysExpired) Reset() {
 	*x = ApiKeysExpired{}
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4916,7 +5017,7 @@ func (x *ApiKeysExpired) String() string {
 func (*ApiKeysExpired) ProtoMessage() {}
 
 func (x *ApiKeysExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[52]
+	mi := &file_hub_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4929,7 +5030,7 @@ func (x *ApiKeysExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeysExpired.ProtoReflect.Descriptor instead.
 func (*ApiKeysExpired) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{52}
+	return file_hub_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ApiKeysExpired) GetIds() []string {
@@ -4951,7 +5052,7 @@ type AccessRuleSet struct {
 
 func (x *AccessRuleSet) Reset() {
 	*x = AccessRuleSet{}
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4963,7 +5064,7 @@ func (x *AccessRuleSet) String() string {
 func (*AccessRuleSet) ProtoMessage() {}
 
 func (x *AccessRuleSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[53]
+	mi := &file_hub_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4976,7 +5077,7 @@ func (x *AccessRuleSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleSet.ProtoReflect.Descriptor instead.
 func (*AccessRuleSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{53}
+	return file_hub_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *AccessRuleSet) GetName() string {
@@ -5010,7 +5111,7 @@ type AccessRuleRemoved struct {
 
 func (x *AccessRuleRemoved) Reset() {
 	*x = AccessRuleRemoved{}
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5022,7 +5123,7 @@ func (x *AccessRuleRemoved) String() string {
 func (*AccessRuleRemoved) ProtoMessage() {}
 
 func (x *AccessRuleRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[54]
+	mi := &file_hub_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5035,7 +5136,7 @@ func (x *AccessRuleRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleRemoved.ProtoReflect.Descriptor instead.
 func (*AccessRuleRemoved) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{54}
+	return file_hub_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AccessRuleRemoved) GetName() string {
@@ -5064,7 +5165,7 @@ type NonceClaimed struct {
 
 func (x *NonceClaimed) Reset() {
 	*x = NonceClaimed{}
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5076,7 +5177,7 @@ func (x *NonceClaimed) String() string {
 func (*NonceClaimed) ProtoMessage() {}
 
 func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[55]
+	mi := &file_hub_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5089,7 +5190,7 @@ func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceClaimed.ProtoReflect.Descriptor instead.
 func (*NonceClaimed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{55}
+	return file_hub_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *NonceClaimed) GetNonce() []byte {
@@ -5125,7 +5226,7 @@ type SealingKeyAnnounced struct {
 
 func (x *SealingKeyAnnounced) Reset() {
 	*x = SealingKeyAnnounced{}
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5137,7 +5238,7 @@ func (x *SealingKeyAnnounced) String() string {
 func (*SealingKeyAnnounced) ProtoMessage() {}
 
 func (x *SealingKeyAnnounced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5150,7 +5251,7 @@ func (x *SealingKeyAnnounced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeyAnnounced.ProtoReflect.Descriptor instead.
 func (*SealingKeyAnnounced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{56}
+	return file_hub_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *SealingKeyAnnounced) GetKey() string {
@@ -5178,7 +5279,7 @@ type SealingKeySwitched struct {
 
 func (x *SealingKeySwitched) Reset() {
 	*x = SealingKeySwitched{}
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5190,7 +5291,7 @@ func (x *SealingKeySwitched) String() string {
 func (*SealingKeySwitched) ProtoMessage() {}
 
 func (x *SealingKeySwitched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5203,7 +5304,7 @@ func (x *SealingKeySwitched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeySwitched.ProtoReflect.Descriptor instead.
 func (*SealingKeySwitched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{57}
+	return file_hub_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *SealingKeySwitched) GetKey() string {
@@ -5231,7 +5332,7 @@ type SecretsReencrypted struct {
 
 func (x *SecretsReencrypted) Reset() {
 	*x = SecretsReencrypted{}
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5243,7 +5344,7 @@ func (x *SecretsReencrypted) String() string {
 func (*SecretsReencrypted) ProtoMessage() {}
 
 func (x *SecretsReencrypted) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5256,7 +5357,7 @@ func (x *SecretsReencrypted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretsReencrypted.ProtoReflect.Descriptor instead.
 func (*SecretsReencrypted) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{58}
+	return file_hub_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *SecretsReencrypted) GetItems() []*SecretsReencrypted_Item {
@@ -5278,7 +5379,7 @@ type SealingKeyRetired struct {
 
 func (x *SealingKeyRetired) Reset() {
 	*x = SealingKeyRetired{}
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5290,7 +5391,7 @@ func (x *SealingKeyRetired) String() string {
 func (*SealingKeyRetired) ProtoMessage() {}
 
 func (x *SealingKeyRetired) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5303,7 +5404,7 @@ func (x *SealingKeyRetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeyRetired.ProtoReflect.Descriptor instead.
 func (*SealingKeyRetired) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{59}
+	return file_hub_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *SealingKeyRetired) GetKey() string {
@@ -5331,7 +5432,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5343,7 +5444,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5356,7 +5457,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{60}
+	return file_hub_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -5404,7 +5505,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5416,7 +5517,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5429,7 +5530,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{61}
+	return file_hub_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *MetaRow) GetNextGroup() uint64 {
@@ -5604,7 +5705,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5616,7 +5717,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5629,7 +5730,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{62}
+	return file_hub_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -5670,7 +5771,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5682,7 +5783,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5695,7 +5796,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{63}
+	return file_hub_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -5836,13 +5937,14 @@ type SubscriptionRow struct {
 	Owner             string                 `protobuf:"bytes,70,opt,name=owner,proto3" json:"owner,omitempty"` // principal; empty: none
 	PauseReason       PauseReason            `protobuf:"varint,71,opt,name=pause_reason,json=pauseReason,proto3,enum=quorumhub.v1.PauseReason" json:"pause_reason,omitempty"`
 	OperatorSignature string                 `protobuf:"bytes,81,opt,name=operator_signature,json=operatorSignature,proto3" json:"operator_signature,omitempty"` // as in SubscriptionSignatureSet; goes before signature
+	SealedHeaders     []byte                 `protobuf:"bytes,200,opt,name=sealed_headers,json=sealedHeaders,proto3" json:"sealed_headers,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5854,7 +5956,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5867,7 +5969,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{64}
+	return file_hub_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -6038,6 +6140,13 @@ func (x *SubscriptionRow) GetOperatorSignature() string {
 	return ""
 }
 
+func (x *SubscriptionRow) GetSealedHeaders() []byte {
+	if x != nil {
+		return x.SealedHeaders
+	}
+	return nil
+}
+
 // GroupRow is a consumer group: subscriptions of one topic that share a cursor and an owner.
 type GroupRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -6057,7 +6166,7 @@ type GroupRow struct {
 
 func (x *GroupRow) Reset() {
 	*x = GroupRow{}
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6069,7 +6178,7 @@ func (x *GroupRow) String() string {
 func (*GroupRow) ProtoMessage() {}
 
 func (x *GroupRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6082,7 +6191,7 @@ func (x *GroupRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRow.ProtoReflect.Descriptor instead.
 func (*GroupRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{65}
+	return file_hub_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GroupRow) GetId() uint64 {
@@ -6166,7 +6275,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6178,7 +6287,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6191,7 +6300,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{66}
+	return file_hub_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -6227,7 +6336,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6239,7 +6348,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6252,7 +6361,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{67}
+	return file_hub_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -6305,7 +6414,7 @@ type FailedRequestRow struct {
 
 func (x *FailedRequestRow) Reset() {
 	*x = FailedRequestRow{}
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6317,7 +6426,7 @@ func (x *FailedRequestRow) String() string {
 func (*FailedRequestRow) ProtoMessage() {}
 
 func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6330,7 +6439,7 @@ func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedRequestRow.ProtoReflect.Descriptor instead.
 func (*FailedRequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{68}
+	return file_hub_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *FailedRequestRow) GetNumber() uint64 {
@@ -6450,7 +6559,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6462,7 +6571,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6475,7 +6584,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{69}
+	return file_hub_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -6616,7 +6725,7 @@ type PendingBlobRow struct {
 
 func (x *PendingBlobRow) Reset() {
 	*x = PendingBlobRow{}
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6628,7 +6737,7 @@ func (x *PendingBlobRow) String() string {
 func (*PendingBlobRow) ProtoMessage() {}
 
 func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6641,7 +6750,7 @@ func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PendingBlobRow.ProtoReflect.Descriptor instead.
 func (*PendingBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{70}
+	return file_hub_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *PendingBlobRow) GetParts() []uint64 {
@@ -6678,7 +6787,7 @@ type MessageBlobRow struct {
 
 func (x *MessageBlobRow) Reset() {
 	*x = MessageBlobRow{}
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6690,7 +6799,7 @@ func (x *MessageBlobRow) String() string {
 func (*MessageBlobRow) ProtoMessage() {}
 
 func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6703,7 +6812,7 @@ func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageBlobRow.ProtoReflect.Descriptor instead.
 func (*MessageBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{71}
+	return file_hub_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *MessageBlobRow) GetTopic() uint64 {
@@ -6751,7 +6860,7 @@ type NodeRow struct {
 
 func (x *NodeRow) Reset() {
 	*x = NodeRow{}
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6763,7 +6872,7 @@ func (x *NodeRow) String() string {
 func (*NodeRow) ProtoMessage() {}
 
 func (x *NodeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6776,7 +6885,7 @@ func (x *NodeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
 func (*NodeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{72}
+	return file_hub_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *NodeRow) GetNode() string {
@@ -6857,7 +6966,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6869,7 +6978,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6882,7 +6991,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{73}
+	return file_hub_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -6945,7 +7054,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6957,7 +7066,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6970,7 +7079,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{74}
+	return file_hub_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -7004,7 +7113,7 @@ type AccessRuleRow struct {
 
 func (x *AccessRuleRow) Reset() {
 	*x = AccessRuleRow{}
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7016,7 +7125,7 @@ func (x *AccessRuleRow) String() string {
 func (*AccessRuleRow) ProtoMessage() {}
 
 func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7029,7 +7138,7 @@ func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleRow.ProtoReflect.Descriptor instead.
 func (*AccessRuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{75}
+	return file_hub_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *AccessRuleRow) GetRule() *AccessRuleSet {
@@ -7057,7 +7166,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7069,7 +7178,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7082,7 +7191,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{76}
+	return file_hub_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -7118,7 +7227,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7130,7 +7239,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7143,7 +7252,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{77}
+	return file_hub_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -7177,7 +7286,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7189,7 +7298,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7202,7 +7311,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{78}
+	return file_hub_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -7228,7 +7337,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7240,7 +7349,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7253,7 +7362,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{79}
+	return file_hub_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -7275,7 +7384,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7287,7 +7396,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7300,7 +7409,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{80}
+	return file_hub_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -7331,6 +7440,58 @@ func (x *EventResult) GetId() uint64 {
 	return 0
 }
 
+type CallbackCredentialsRow struct {
+	state         protoimpl.MessageState  `protogen:"open.v1"`
+	Set           *CallbackCredentialsSet `protobuf:"bytes,1,opt,name=set,proto3" json:"set,omitempty"`
+	SetAt         int64                   `protobuf:"varint,2,opt,name=set_at,json=setAt,proto3" json:"set_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallbackCredentialsRow) Reset() {
+	*x = CallbackCredentialsRow{}
+	mi := &file_hub_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallbackCredentialsRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallbackCredentialsRow) ProtoMessage() {}
+
+func (x *CallbackCredentialsRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallbackCredentialsRow.ProtoReflect.Descriptor instead.
+func (*CallbackCredentialsRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *CallbackCredentialsRow) GetSet() *CallbackCredentialsSet {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *CallbackCredentialsRow) GetSetAt() int64 {
+	if x != nil {
+		return x.SetAt
+	}
+	return 0
+}
+
 type BatchPublished_Item struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ContentType   string                 `protobuf:"bytes,1,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
@@ -7341,7 +7502,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7353,7 +7514,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7389,13 +7550,14 @@ type SecretsReencrypted_Item struct {
 	Request       uint64                 `protobuf:"varint,2,opt,name=request,proto3" json:"request,omitempty"`           // if subscription is 0
 	Was           []byte                 `protobuf:"bytes,3,opt,name=was,proto3" json:"was,omitempty"`
 	Sealed        []byte                 `protobuf:"bytes,4,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	Callback      string                 `protobuf:"bytes,200,opt,name=callback,proto3" json:"callback,omitempty"` // the credentials of this pattern; then subscription and request are 0
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SecretsReencrypted_Item) Reset() {
 	*x = SecretsReencrypted_Item{}
-	mi := &file_hub_proto_msgTypes[82]
+	mi := &file_hub_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7407,7 +7569,7 @@ func (x *SecretsReencrypted_Item) String() string {
 func (*SecretsReencrypted_Item) ProtoMessage() {}
 
 func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[82]
+	mi := &file_hub_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7420,7 +7582,7 @@ func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretsReencrypted_Item.ProtoReflect.Descriptor instead.
 func (*SecretsReencrypted_Item) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{58, 0}
+	return file_hub_proto_rawDescGZIP(), []int{59, 0}
 }
 
 func (x *SecretsReencrypted_Item) GetSubscription() uint64 {
@@ -7451,6 +7613,13 @@ func (x *SecretsReencrypted_Item) GetSealed() []byte {
 	return nil
 }
 
+func (x *SecretsReencrypted_Item) GetCallback() string {
+	if x != nil {
+		return x.Callback
+	}
+	return ""
+}
+
 type LogTrimmed_Range struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -7461,7 +7630,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[83]
+	mi := &file_hub_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7473,7 +7642,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[83]
+	mi := &file_hub_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7486,7 +7655,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{60, 0}
+	return file_hub_proto_rawDescGZIP(), []int{61, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -7516,7 +7685,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xe4\x1b\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xc6\x1c\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -7563,7 +7732,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x10api_keys_expired\x18A \x01(\v2\x1c.quorumhub.v1.ApiKeysExpiredH\x00R\x0eapiKeysExpired\x12;\n" +
 	"\vowner_ended\x18B \x01(\v2\x18.quorumhub.v1.OwnerEndedH\x00R\n" +
 	"ownerEnded\x12b\n" +
-	"\x18subscriptions_reassigned\x18C \x01(\v2%.quorumhub.v1.SubscriptionsReassignedH\x00R\x17subscriptionsReassigned\x12?\n" +
+	"\x18subscriptions_reassigned\x18C \x01(\v2%.quorumhub.v1.SubscriptionsReassignedH\x00R\x17subscriptionsReassigned\x12`\n" +
+	"\x18callback_credentials_set\x18d \x01(\v2$.quorumhub.v1.CallbackCredentialsSetH\x00R\x16callbackCredentialsSet\x12?\n" +
 	"\rnode_urls_set\x18P \x01(\v2\x19.quorumhub.v1.NodeUrlsSetH\x00R\vnodeUrlsSet\x12f\n" +
 	"\x1asubscription_signature_set\x18Q \x01(\v2&.quorumhub.v1.SubscriptionSignatureSetH\x00R\x18subscriptionSignatureSetB\x06\n" +
 	"\x04kind\"\xa8\x02\n" +
@@ -7651,7 +7821,7 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"\b_max_ageB\f\n" +
 	"\n" +
-	"_max_bytes\"\xb7\x04\n" +
+	"_max_bytes\"\xdf\x04\n" +
 	"\x15SubscriptionRequested\x12&\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x12.quorumhub.v1.ModeR\x04mode\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1b\n" +
@@ -7668,7 +7838,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x06scheme\x18( \x01(\tR\x06scheme\x12!\n" +
 	"\fsecret_grace\x18) \x01(\x03R\vsecretGrace\x12.\n" +
 	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\x12,\n" +
-	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\"<\n" +
+	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\x12&\n" +
+	"\x0esealed_headers\x18\xc8\x01 \x01(\fR\rsealedHeaders\"<\n" +
 	"\fFormerSecret\x12\x16\n" +
 	"\x06sealed\x18\x01 \x01(\fR\x06sealed\x12\x14\n" +
 	"\x05until\x18\x02 \x01(\x03R\x05until\"6\n" +
@@ -7818,7 +7989,13 @@ const file_hub_proto_rawDesc = "" +
 	"\aattempt\x18\x03 \x01(\v2\x15.quorumhub.v1.AttemptR\aattempt\"F\n" +
 	"\x12DeadLettersDropped\x12\x18\n" +
 	"\aletters\x18\x01 \x03(\x04R\aletters\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"v\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x8a\x01\n" +
+	"\x16CallbackCredentialsSet\x12\x1a\n" +
+	"\bcallback\x18\x01 \x01(\tR\bcallback\x12\x16\n" +
+	"\x06sealed\x18\x02 \x01(\fR\x06sealed\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\x12\x12\n" +
+	"\x04kind\x18\x04 \x01(\tR\x04kind\x12\x18\n" +
+	"\aheaders\x18\x05 \x03(\tR\aheaders\"v\n" +
 	"\vTopicPinged\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12#\n" +
 	"\rauto_register\x18\x02 \x01(\bR\fautoRegister\x12,\n" +
@@ -7870,14 +8047,15 @@ const file_hub_proto_rawDesc = "" +
 	"\x02by\x18\x02 \x01(\tR\x02by\"<\n" +
 	"\x12SealingKeySwitched\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05nodes\x18\x02 \x03(\tR\x05nodes\"\xc1\x01\n" +
+	"\x05nodes\x18\x02 \x03(\tR\x05nodes\"\xdf\x01\n" +
 	"\x12SecretsReencrypted\x12;\n" +
-	"\x05items\x18\x01 \x03(\v2%.quorumhub.v1.SecretsReencrypted.ItemR\x05items\x1an\n" +
+	"\x05items\x18\x01 \x03(\v2%.quorumhub.v1.SecretsReencrypted.ItemR\x05items\x1a\x8b\x01\n" +
 	"\x04Item\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\x04R\arequest\x12\x10\n" +
 	"\x03was\x18\x03 \x01(\fR\x03was\x12\x16\n" +
-	"\x06sealed\x18\x04 \x01(\fR\x06sealed\"5\n" +
+	"\x06sealed\x18\x04 \x01(\fR\x06sealed\x12\x1b\n" +
+	"\bcallback\x18\xc8\x01 \x01(\tR\bcallback\"5\n" +
 	"\x11SealingKeyRetired\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\"\x95\x01\n" +
@@ -7939,7 +8117,7 @@ const file_hub_proto_rawDesc = "" +
 	"fetchError\x125\n" +
 	"\tretention\x182 \x01(\v2\x17.quorumhub.v1.RetentionR\tretention\x12\x14\n" +
 	"\x05owner\x18F \x01(\tR\x05owner\x12 \n" +
-	"\vprovisional\x18G \x01(\bR\vprovisional\"\xb2\x06\n" +
+	"\vprovisional\x18G \x01(\bR\vprovisional\"\xda\x06\n" +
 	"\x0fSubscriptionRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x1b\n" +
@@ -7968,7 +8146,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\x12\x14\n" +
 	"\x05owner\x18F \x01(\tR\x05owner\x12<\n" +
 	"\fpause_reason\x18G \x01(\x0e2\x19.quorumhub.v1.PauseReasonR\vpauseReason\x12-\n" +
-	"\x12operator_signature\x18Q \x01(\tR\x11operatorSignature\"\xa9\x02\n" +
+	"\x12operator_signature\x18Q \x01(\tR\x11operatorSignature\x12&\n" +
+	"\x0esealed_headers\x18\xc8\x01 \x01(\fR\rsealedHeaders\"\xa9\x02\n" +
 	"\bGroupRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x12\n" +
@@ -8081,7 +8260,10 @@ const file_hub_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x0e\n" +
-	"\x02id\x18\x04 \x01(\x04R\x02id*d\n" +
+	"\x02id\x18\x04 \x01(\x04R\x02id\"g\n" +
+	"\x16CallbackCredentialsRow\x126\n" +
+	"\x03set\x18\x01 \x01(\v2$.quorumhub.v1.CallbackCredentialsSetR\x03set\x12\x15\n" +
+	"\x06set_at\x18\x02 \x01(\x03R\x05setAt*d\n" +
 	"\x10NewClusterReason\x12\x1b\n" +
 	"\x17NEW_CLUSTER_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14NEW_CLUSTER_RESTORED\x10\x01\x12\x19\n" +
@@ -8144,7 +8326,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 86)
 var file_hub_proto_goTypes = []any{
 	(NewClusterReason)(0),             // 0: quorumhub.v1.NewClusterReason
 	(Mode)(0),                         // 1: quorumhub.v1.Mode
@@ -8203,42 +8385,44 @@ var file_hub_proto_goTypes = []any{
 	(*DeadLettersReplayed)(nil),       // 54: quorumhub.v1.DeadLettersReplayed
 	(*ReplayResult)(nil),              // 55: quorumhub.v1.ReplayResult
 	(*DeadLettersDropped)(nil),        // 56: quorumhub.v1.DeadLettersDropped
-	(*TopicPinged)(nil),               // 57: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),              // 58: quorumhub.v1.TopicFetched
-	(*ApiKeyCreated)(nil),             // 59: quorumhub.v1.ApiKeyCreated
-	(*ApiKeyRevoked)(nil),             // 60: quorumhub.v1.ApiKeyRevoked
-	(*ApiKeysExpired)(nil),            // 61: quorumhub.v1.ApiKeysExpired
-	(*AccessRuleSet)(nil),             // 62: quorumhub.v1.AccessRuleSet
-	(*AccessRuleRemoved)(nil),         // 63: quorumhub.v1.AccessRuleRemoved
-	(*NonceClaimed)(nil),              // 64: quorumhub.v1.NonceClaimed
-	(*SealingKeyAnnounced)(nil),       // 65: quorumhub.v1.SealingKeyAnnounced
-	(*SealingKeySwitched)(nil),        // 66: quorumhub.v1.SealingKeySwitched
-	(*SecretsReencrypted)(nil),        // 67: quorumhub.v1.SecretsReencrypted
-	(*SealingKeyRetired)(nil),         // 68: quorumhub.v1.SealingKeyRetired
-	(*LogTrimmed)(nil),                // 69: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),                   // 70: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),               // 71: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),                  // 72: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),           // 73: quorumhub.v1.SubscriptionRow
-	(*GroupRow)(nil),                  // 74: quorumhub.v1.GroupRow
-	(*CursorRow)(nil),                 // 75: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),                // 76: quorumhub.v1.RequestRow
-	(*FailedRequestRow)(nil),          // 77: quorumhub.v1.FailedRequestRow
-	(*DeadLetterRow)(nil),             // 78: quorumhub.v1.DeadLetterRow
-	(*PendingBlobRow)(nil),            // 79: quorumhub.v1.PendingBlobRow
-	(*MessageBlobRow)(nil),            // 80: quorumhub.v1.MessageBlobRow
-	(*NodeRow)(nil),                   // 81: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),            // 82: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),                 // 83: quorumhub.v1.ApiKeyRow
-	(*AccessRuleRow)(nil),             // 84: quorumhub.v1.AccessRuleRow
-	(*NonceRow)(nil),                  // 85: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),                 // 86: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),               // 87: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),            // 88: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),               // 89: quorumhub.v1.EventResult
-	(*BatchPublished_Item)(nil),       // 90: quorumhub.v1.BatchPublished.Item
-	(*SecretsReencrypted_Item)(nil),   // 91: quorumhub.v1.SecretsReencrypted.Item
-	(*LogTrimmed_Range)(nil),          // 92: quorumhub.v1.LogTrimmed.Range
+	(*CallbackCredentialsSet)(nil),    // 57: quorumhub.v1.CallbackCredentialsSet
+	(*TopicPinged)(nil),               // 58: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),              // 59: quorumhub.v1.TopicFetched
+	(*ApiKeyCreated)(nil),             // 60: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),             // 61: quorumhub.v1.ApiKeyRevoked
+	(*ApiKeysExpired)(nil),            // 62: quorumhub.v1.ApiKeysExpired
+	(*AccessRuleSet)(nil),             // 63: quorumhub.v1.AccessRuleSet
+	(*AccessRuleRemoved)(nil),         // 64: quorumhub.v1.AccessRuleRemoved
+	(*NonceClaimed)(nil),              // 65: quorumhub.v1.NonceClaimed
+	(*SealingKeyAnnounced)(nil),       // 66: quorumhub.v1.SealingKeyAnnounced
+	(*SealingKeySwitched)(nil),        // 67: quorumhub.v1.SealingKeySwitched
+	(*SecretsReencrypted)(nil),        // 68: quorumhub.v1.SecretsReencrypted
+	(*SealingKeyRetired)(nil),         // 69: quorumhub.v1.SealingKeyRetired
+	(*LogTrimmed)(nil),                // 70: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),                   // 71: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),               // 72: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),                  // 73: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),           // 74: quorumhub.v1.SubscriptionRow
+	(*GroupRow)(nil),                  // 75: quorumhub.v1.GroupRow
+	(*CursorRow)(nil),                 // 76: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),                // 77: quorumhub.v1.RequestRow
+	(*FailedRequestRow)(nil),          // 78: quorumhub.v1.FailedRequestRow
+	(*DeadLetterRow)(nil),             // 79: quorumhub.v1.DeadLetterRow
+	(*PendingBlobRow)(nil),            // 80: quorumhub.v1.PendingBlobRow
+	(*MessageBlobRow)(nil),            // 81: quorumhub.v1.MessageBlobRow
+	(*NodeRow)(nil),                   // 82: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),            // 83: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),                 // 84: quorumhub.v1.ApiKeyRow
+	(*AccessRuleRow)(nil),             // 85: quorumhub.v1.AccessRuleRow
+	(*NonceRow)(nil),                  // 86: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),                 // 87: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),               // 88: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),            // 89: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),               // 90: quorumhub.v1.EventResult
+	(*CallbackCredentialsRow)(nil),    // 91: quorumhub.v1.CallbackCredentialsRow
+	(*BatchPublished_Item)(nil),       // 92: quorumhub.v1.BatchPublished.Item
+	(*SecretsReencrypted_Item)(nil),   // 93: quorumhub.v1.SecretsReencrypted.Item
+	(*LogTrimmed_Range)(nil),          // 94: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	10,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -8254,20 +8438,20 @@ var file_hub_proto_depIdxs = []int32{
 	38,  // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
 	48,  // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
 	51,  // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	57,  // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	58,  // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	69,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	58,  // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	59,  // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	70,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
 	41,  // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
 	43,  // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
 	44,  // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
 	45,  // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
 	46,  // 20: quorumhub.v1.Event.node_run_changed:type_name -> quorumhub.v1.NodeRunChanged
 	16,  // 21: quorumhub.v1.Event.feature_level_set:type_name -> quorumhub.v1.FeatureLevelSet
-	59,  // 22: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
-	60,  // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
-	62,  // 24: quorumhub.v1.Event.access_rule_set:type_name -> quorumhub.v1.AccessRuleSet
-	63,  // 25: quorumhub.v1.Event.access_rule_removed:type_name -> quorumhub.v1.AccessRuleRemoved
-	64,  // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	60,  // 22: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	61,  // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	63,  // 24: quorumhub.v1.Event.access_rule_set:type_name -> quorumhub.v1.AccessRuleSet
+	64,  // 25: quorumhub.v1.Event.access_rule_removed:type_name -> quorumhub.v1.AccessRuleRemoved
+	65,  // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
 	31,  // 27: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
 	32,  // 28: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
 	21,  // 29: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
@@ -8279,74 +8463,76 @@ var file_hub_proto_depIdxs = []int32{
 	54,  // 35: quorumhub.v1.Event.dead_letters_replayed:type_name -> quorumhub.v1.DeadLettersReplayed
 	56,  // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
 	15,  // 37: quorumhub.v1.Event.new_cluster_forced:type_name -> quorumhub.v1.NewClusterForced
-	65,  // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
-	66,  // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
-	67,  // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
-	68,  // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
+	66,  // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
+	67,  // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
+	68,  // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
+	69,  // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
 	37,  // 42: quorumhub.v1.Event.subscription_imported:type_name -> quorumhub.v1.SubscriptionImported
-	61,  // 43: quorumhub.v1.Event.api_keys_expired:type_name -> quorumhub.v1.ApiKeysExpired
+	62,  // 43: quorumhub.v1.Event.api_keys_expired:type_name -> quorumhub.v1.ApiKeysExpired
 	39,  // 44: quorumhub.v1.Event.owner_ended:type_name -> quorumhub.v1.OwnerEnded
 	40,  // 45: quorumhub.v1.Event.subscriptions_reassigned:type_name -> quorumhub.v1.SubscriptionsReassigned
-	47,  // 46: quorumhub.v1.Event.node_urls_set:type_name -> quorumhub.v1.NodeUrlsSet
-	33,  // 47: quorumhub.v1.Event.subscription_signature_set:type_name -> quorumhub.v1.SubscriptionSignatureSet
-	0,   // 48: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
-	13,  // 49: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
-	20,  // 50: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
-	13,  // 51: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
-	90,  // 52: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	13,  // 53: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
-	20,  // 54: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
-	13,  // 55: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
-	26,  // 56: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
-	1,   // 57: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	30,  // 58: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	29,  // 59: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	13,  // 60: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
-	2,   // 61: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
-	3,   // 62: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
-	35,  // 63: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	27,  // 64: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
-	4,   // 65: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	3,   // 66: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
-	42,  // 67: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	5,   // 68: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
-	6,   // 69: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	7,   // 70: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
-	49,  // 71: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	50,  // 72: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
-	49,  // 73: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
-	52,  // 74: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	55,  // 75: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
-	52,  // 76: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
-	13,  // 77: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
-	8,   // 78: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	13,  // 79: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
-	13,  // 80: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
-	91,  // 81: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
-	92,  // 82: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	71,  // 83: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	26,  // 84: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
-	30,  // 85: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	28,  // 86: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
-	29,  // 87: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	3,   // 88: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
-	30,  // 89: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	75,  // 90: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	49,  // 91: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	27,  // 92: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	1,   // 93: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
-	52,  // 94: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	5,   // 95: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	59,  // 96: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	62,  // 97: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
-	87,  // 98: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	88,  // 99: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	89,  // 100: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	101, // [101:101] is the sub-list for method output_type
-	101, // [101:101] is the sub-list for method input_type
-	101, // [101:101] is the sub-list for extension type_name
-	101, // [101:101] is the sub-list for extension extendee
-	0,   // [0:101] is the sub-list for field type_name
+	57,  // 46: quorumhub.v1.Event.callback_credentials_set:type_name -> quorumhub.v1.CallbackCredentialsSet
+	47,  // 47: quorumhub.v1.Event.node_urls_set:type_name -> quorumhub.v1.NodeUrlsSet
+	33,  // 48: quorumhub.v1.Event.subscription_signature_set:type_name -> quorumhub.v1.SubscriptionSignatureSet
+	0,   // 49: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
+	13,  // 50: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
+	20,  // 51: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
+	13,  // 52: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
+	92,  // 53: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	13,  // 54: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
+	20,  // 55: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
+	13,  // 56: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
+	26,  // 57: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
+	1,   // 58: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	30,  // 59: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	29,  // 60: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	13,  // 61: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
+	2,   // 62: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
+	3,   // 63: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
+	35,  // 64: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	27,  // 65: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
+	4,   // 66: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	3,   // 67: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
+	42,  // 68: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	5,   // 69: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	6,   // 70: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	7,   // 71: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
+	49,  // 72: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	50,  // 73: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
+	49,  // 74: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
+	52,  // 75: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	55,  // 76: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
+	52,  // 77: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
+	13,  // 78: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
+	8,   // 79: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	13,  // 80: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
+	13,  // 81: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
+	93,  // 82: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
+	94,  // 83: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	72,  // 84: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	26,  // 85: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	30,  // 86: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	28,  // 87: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
+	29,  // 88: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	3,   // 89: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
+	30,  // 90: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	76,  // 91: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	49,  // 92: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	27,  // 93: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	1,   // 94: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
+	52,  // 95: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	5,   // 96: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	60,  // 97: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	63,  // 98: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
+	88,  // 99: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	89,  // 100: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	90,  // 101: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	57,  // 102: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
+	103, // [103:103] is the sub-list for method output_type
+	103, // [103:103] is the sub-list for method input_type
+	103, // [103:103] is the sub-list for extension type_name
+	103, // [103:103] is the sub-list for extension extendee
+	0,   // [0:103] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -8398,6 +8584,7 @@ func file_hub_proto_init() {
 		(*Event_ApiKeysExpired)(nil),
 		(*Event_OwnerEnded)(nil),
 		(*Event_SubscriptionsReassigned)(nil),
+		(*Event_CallbackCredentialsSet)(nil),
 		(*Event_NodeUrlsSet)(nil),
 		(*Event_SubscriptionSignatureSet)(nil),
 	}
@@ -8408,7 +8595,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   84,
+			NumMessages:   86,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -94,7 +94,7 @@ func TestImportReports(t *testing.T) {
 				name string
 				more []string
 			}{{"dry", []string{"--dry-run"}}, {"first", nil}, {"again", nil}, {"json", []string{"--json"}}} {
-				got := runImport(t, n, fixtureKey, append(slices.Clone(c.args), step.more...)...)
+				got := runImport(t, n, fixtureKey, append(append(slices.Clone(c.args), "--verbose"), step.more...)...)
 				if got.code != 4 || !strings.Contains(got.err, "were refused") {
 					t.Errorf("%s: exit code %d, %s; want 4 because of the refused records", step.name, got.code, got.err)
 				}
@@ -241,7 +241,7 @@ func TestImportIntoACluster(t *testing.T) {
 	killImportMidway(t, cluster.Nodes[1], file)
 	again := startImport(t, cluster.Nodes[2].URL, file, "--json")
 	cluster.Nodes[1].Kill(t) // the node that the first importer used
-	again.wantCreated(t, 600, 400)
+	again.wantRest(t, count)
 
 	hubtest.Eventually(t, "one publish", func() error {
 		reply, err := cluster.Nodes[0].Send("POST", "/hub?hub.mode=publish&hub.topic=orders", hubtest.Headers("Content-Type", "application/json"), strings.NewReader(`{"n":1}`))
@@ -310,8 +310,9 @@ func startImport(t *testing.T, hub, file string, more ...string) *runningImport 
 	return r
 }
 
-// wantCreated waits for the end of an import with --json and asserts the counts in its report.
-func (r *runningImport) wantCreated(t *testing.T, created, unchanged int) {
+// wantRest waits for the end of an import with --json and asserts that it found some of count subscriptions, as an earlier import left
+// them, and created all others.
+func (r *runningImport) wantRest(t *testing.T, count int) {
 	t.Helper()
 	if err := r.cmd.Wait(); err != nil {
 		t.Fatalf("%v: %s", err, r.err.String())
@@ -324,8 +325,8 @@ func (r *runningImport) wantCreated(t *testing.T, created, unchanged int) {
 	if err := json.Unmarshal(r.out.Bytes(), &report); err != nil {
 		t.Fatal(err)
 	}
-	if s := report.Summary.Subscriptions; s.Created != created || s.Unchanged != unchanged {
-		t.Errorf("the report counts %+v, want %d created and %d unchanged", s, created, unchanged)
+	if s := report.Summary.Subscriptions; s.Created+s.Unchanged != count || s.Created == 0 || s.Unchanged == 0 {
+		t.Errorf("the report counts %+v, want some of %d created and the others unchanged", s, count)
 	}
 }
 

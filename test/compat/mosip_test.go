@@ -33,7 +33,7 @@ rules:
 // settingsFile writes auth.file for the issuer.
 func settingsFile(t *testing.T, is *issuer, more, rules string) string {
 	t.Helper()
-	text := fmt.Sprintf("issuers:\n  - {name: keycloak, issuer: %q, jwks_url: %q, audiences: [account, ballerina], typ: any, algorithms: [ES256]%s}\n%s",
+	text := fmt.Sprintf("issuers:\n  - {name: keycloak, issuer: %q, jwks_url: %q, audiences: [account, ballerina], typ: any, algorithms: [ES256], claims: {user: [/preferred_username]}%s}\n%s",
 		is.server.URL, is.server.URL+"/keys", more, rules) + viewer()
 	path := filepath.Join(t.TempDir(), "auth.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

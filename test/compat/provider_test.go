@@ -182,7 +182,7 @@ func TestMOSIPPrintFlowOnThreeNodes(t *testing.T) {
 			"roles": []string{"SUBSCRIBE_CREDENTIAL_ISSUED_INDIVIDUAL", "PUBLISH_CREDENTIAL_STATUS_UPDATE_GENERAL"}},
 		"mosip-crereq-client": map[string]any{"secret": "r", "audience": "account", "roles": []string{"SUBSCRIBE_CREDENTIAL_STATUS_UPDATE_GENERAL"}}})
 	path := filepath.Join(t.TempDir(), "auth.yaml")
-	if err := os.WriteFile(path, []byte("issuers: [{name: keycloak, issuer: \""+idp.issuer+"\", audiences: [account], typ: any, cookie: Authorization}]\n"+mosipRules), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte("issuers: [{name: keycloak, issuer: \""+idp.issuer+"\", audiences: [account], typ: any, cookie: Authorization, claims: {user: [/preferred_username]}}]\n"+mosipRules), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	sites, err := chaos.FreeSites(3)

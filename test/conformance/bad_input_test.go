@@ -194,12 +194,12 @@ func TestBadInputBelowHTTP(t *testing.T) {
 	s, _ := subscribed(t, n, topic)
 	for name, raw := range map[string]string{
 		"noise":             "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-		"half a header":     "POST /hub HTTP/1.1\r\nHost: x\r\nContent-",
-		"half a body":       "POST /hub?hub.mode=publish&hub.topic=" + strings.ReplaceAll(topic, ":", "%3A") + " HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf",
-		"two lengths":       "POST /hub HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-		"a negative length": "POST /hub HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-		"a bad chunk":       "POST /hub?hub.mode=publish&hub.topic=" + strings.ReplaceAll(topic, ":", "%3A") + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nab\r\n",
-		"a huge header":     "POST /hub HTTP/1.1\r\nHost: x\r\nX-A: " + strings.Repeat("a", 2<<20) + "\r\n\r\n",
+		"half a header":     "POST /hub HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-",
+		"half a body":       "POST /hub?hub.mode=publish&hub.topic=" + strings.ReplaceAll(topic, ":", "%3A") + " HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\nhalf",
+		"two lengths":       "POST /hub HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+		"a negative length": "POST /hub HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1\r\n\r\n",
+		"a bad chunk":       "POST /hub?hub.mode=publish&hub.topic=" + strings.ReplaceAll(topic, ":", "%3A") + " HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nab\r\n",
+		"a huge header":     "POST /hub HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: " + strings.Repeat("a", 2<<20) + "\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := net.Dial("tcp", n.Addr)

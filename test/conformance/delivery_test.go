@@ -113,10 +113,10 @@ func TestRule49LinksNameHubAndTopic(t *testing.T) {
 		s := hubtest.NewSubscriber(t)
 		// A client's Host header must not become the hub's name.
 		form := hubtest.Form("hub.mode", "subscribe", "hub.topic", topic, "hub.callback", s.Callback("/cb"))
-		r := n.Do(t, "POST", "/hub", hubtest.Headers("Content-Type", hubtest.FormType, "Host", "evil.example", "X-Forwarded-Host", "evil.example"), []byte(form))
+		r := n.Do(t, "POST", "/hub", hubtest.Headers("Content-Type", hubtest.FormType, "Host", "192.0.2.66", "X-Forwarded-Host", "evil.example"), []byte(form))
 		wantStatus(t, "subscribe", r, 202)
 		n.WaitActive(t, topic, s.Callback("/cb"))
-		publish := n.Do(t, "POST", hubtest.PublishTarget(topic), hubtest.Headers("Content-Type", "text/plain", "Host", "evil.example", "X-Forwarded-Host", "evil.example"), []byte("x"))
+		publish := n.Do(t, "POST", hubtest.PublishTarget(topic), hubtest.Headers("Content-Type", "text/plain", "Host", "192.0.2.66", "X-Forwarded-Host", "evil.example"), []byte("x"))
 		wantStatus(t, "publish", publish, 200)
 		d := s.WaitBody(t, "x")
 		wantLinks(t, d.Header, n.HubURL(), topic)

@@ -5,6 +5,7 @@ package fake
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -135,6 +136,7 @@ func (e *Engine) Publish(topic, body string) uint64 {
 // Want describes a subscription to create.
 type Want struct {
 	Topic, Callback string
+	Raw             string // hub.topic as sent; empty: Topic
 	Secret          string
 	Lease           time.Duration // 0: 1 h
 	From            uint64        // start offset
@@ -156,7 +158,7 @@ func (e *Engine) Request(w Want) hub.RequestID {
 		sealed, _ = Box{}.Seal([]byte(w.Secret), hub.SecretBinding(w.Topic, w.Callback))
 	}
 	return hub.RequestID(e.Do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{
-		Mode: w.Mode, Topic: w.Topic, TopicRaw: w.Topic, Callback: w.Callback, CallbackKey: w.Callback,
+		Mode: w.Mode, Topic: w.Topic, TopicRaw: cmp.Or(w.Raw, w.Topic), Callback: w.Callback, CallbackKey: w.Callback,
 		LeaseSeconds: int64(w.Lease / time.Second), SealedSecret: sealed, AutoRegister: true, Options: w.Options}}})[0].ID)
 }
 

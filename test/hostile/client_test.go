@@ -38,26 +38,26 @@ func TestHostileConnections(t *testing.T) {
 	}
 	for name, f := range map[string]func(net.Conn){
 		"silent":            held,
-		"half a header":     send("POST /hub HTTP/1.1\r\nHost: x\r\nX-"),
-		"half a body":       send("POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 250000\r\n\r\n" + strings.Repeat("x", 200_000)),
-		"large body":        send("POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nx"),
-		"expect 100":        send("POST /topics/a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 250000\r\n\r\n"),
-		"endless chunks":    send("POST /topics/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1\r\nx\r\n", 1000)),
-		"half a form":       send("POST /hub HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 200000\r\n\r\nhub.mode="),
-		"many short fields": send("POST /topics/a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n" + fields(5000) + "\r\n"),
+		"half a header":     send("POST /hub HTTP/1.1\r\nHost: 127.0.0.1\r\nX-"),
+		"half a body":       send("POST /topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 250000\r\n\r\n" + strings.Repeat("x", 200_000)),
+		"large body":        send("POST /topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\nx"),
+		"expect 100":        send("POST /topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\nContent-Length: 250000\r\n\r\n"),
+		"endless chunks":    send("POST /topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1\r\nx\r\n", 1000)),
+		"half a form":       send("POST /hub HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 200000\r\n\r\nhub.mode="),
+		"many short fields": send("POST /topics/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n" + fields(5000) + "\r\n"),
 		"reads no response": func(c net.Conn) {
-			_, _ = io.WriteString(c, strings.Repeat("GET /topics/big HTTP/1.1\r\nHost: x\r\n\r\n", 50))
+			_, _ = io.WriteString(c, strings.Repeat("GET /topics/big HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 50))
 			hubtest.Pause(hold)
 		},
 		"pipelines": func(c net.Conn) {
 			_ = c.SetWriteDeadline(time.Now().Add(hold))
 			for range 100 {
-				if _, err := io.WriteString(c, strings.Repeat("GET /v1/topics HTTP/1.1\r\nHost: x\r\n\r\n", 100)); err != nil {
+				if _, err := io.WriteString(c, strings.Repeat("GET /v1/topics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 100)); err != nil {
 					return
 				}
 			}
 		},
-		"follows many topics": send("GET /topics/honest HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"),
+		"follows many topics": send("GET /topics/honest HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n"),
 	} {
 		t.Run(name, func(t *testing.T) { s.withstand(t, func() { s.swarm(t, connections+100, f) }) })
 	}
@@ -82,7 +82,7 @@ func TestHostileSlownessEnds(t *testing.T) {
 	var cut atomic.Int64
 	s.withstand(t, func() {
 		s.swarm(t, 100, func(c net.Conn) {
-			_, _ = io.WriteString(c, "POST /hub HTTP/1.1\r\nHost: x\r\n")
+			_, _ = io.WriteString(c, "POST /hub HTTP/1.1\r\nHost: 127.0.0.1\r\n")
 			for range 60 {
 				if _, err := io.WriteString(c, "X-A: b\r\n"); err != nil {
 					cut.Add(1)
@@ -105,13 +105,13 @@ type hostileRequest struct {
 
 const (
 	// smuggle begins a request whose end is disputed.
-	smuggle = "POST /topics/smuggled HTTP/1.1\r\nHost: x\r\n"
+	smuggle = "POST /topics/smuggled HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 	// smuggled is the request that follows if the hub gets the end wrong.
 	smuggled = smuggle + "Content-Length: 4\r\n\r\nevil"
 )
 
 func withLength(head, body string) string {
-	return fmt.Sprintf("%s\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", head, len(body), body)
+	return fmt.Sprintf("%s\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n%s", head, len(body), body)
 }
 
 func postHub(form string) string {
@@ -127,7 +127,7 @@ func postJSON(method, path, body string) string {
 }
 
 func readHonest(header string) string {
-	return "GET /topics/honest HTTP/1.1\r\nHost: x\r\n" + header + "\r\n\r\n"
+	return "GET /topics/honest HTTP/1.1\r\nHost: 127.0.0.1\r\n" + header + "\r\n\r\n"
 }
 
 func deepJSON() string { return strings.Repeat(`{"a":[`, 5000) }
@@ -143,14 +143,14 @@ func hostileRequests() []hostileRequest {
 		{"unknown encoding", smuggle + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + smuggled, []int{400, 501}},
 		{"two encodings", smuggle + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n" + smuggled, []int{400, 501}},
 		{"two encoding fields", smuggle + "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n" + smuggled, []int{400, 501}},
-		{"folded first header line", "POST /topics/smuggled HTTP/1.1\r\n Host: x\r\n\r\n", []int{400}},
+		{"folded first header line", "POST /topics/smuggled HTTP/1.1\r\n Host: 127.0.0.1\r\n\r\n", []int{400}},
 		{"bad chunk size", smuggle + "Transfer-Encoding: chunked\r\n\r\n-1\r\n" + smuggled, []int{400}},
 		{"chunk of exabytes", smuggle + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff0\r\n" + smuggled, []int{400}},
 		{"endless chunk extensions", smuggle + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1;"+strings.Repeat("a", 4000)+"\r\nx\r\n", 100), []int{400}},
 		{"chunks over the message limit", smuggle + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("10000\r\n"+strings.Repeat("x", 1<<16)+"\r\n", 40), []int{413}},
 		{"no host", "GET / HTTP/1.1\r\n\r\n", []int{400}},
 		{"two hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", []int{400}},
-		{"request line of a megabyte", "GET /" + strings.Repeat("a", mib) + " HTTP/1.1\r\nHost: x\r\n\r\n", []int{431, 414}},
+		{"request line of a megabyte", "GET /" + strings.Repeat("a", mib) + " HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", []int{431, 414}},
 		{"3000 header fields", smuggle + fields(3000) + "\r\n", []int{431}},
 		{"gzip", smuggle + "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b", []int{415}},
 		{"gzip after identity", smuggle + "Content-Encoding: identity\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b", []int{415}},
@@ -217,8 +217,8 @@ func TestHostileFlood(t *testing.T) {
 	var accepted, refused atomic.Int64
 	s.withstand(t, func() {
 		s.swarm(t, 20, func(c net.Conn) {
-			if _, err := io.WriteString(c, strings.Repeat("POST /topics/flood HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx", 299)+
-				"POST /topics/flood HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx"); err != nil {
+			if _, err := io.WriteString(c, strings.Repeat("POST /topics/flood HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\n\r\nx", 299)+
+				"POST /topics/flood HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx"); err != nil {
 				t.Error(err)
 			}
 			answers, _ := io.ReadAll(c)

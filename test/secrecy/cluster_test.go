@@ -133,7 +133,8 @@ func (r *run) subscribeWithSecrets() {
 	r.secrets["key of a whsec_ secret"] = hook
 	whsec := "whsec_" + base64.StdEncoding.EncodeToString(hook)
 	token := hubtest.Form("token", r.query)
-	r.subscribe(r.sub.Callback("/plain"), r.plain)
+	r.setCallbackCredentials()
+	r.subscribe(r.sub.Callback("/plain"), r.plain, "hub.header.X-Api-Key", r.secret("header of a subscriber"))
 	r.subscribe(r.sub.Callback("/whsec"), whsec, "hub.signature_scheme", "standard-webhooks")
 	r.subscribe(r.sub.Callback("/renewed"), r.secret("replaced hub.secret"), "hub.signature_scheme", "standard-webhooks")
 	r.subscribe(r.sub.Callback("/query?"+token), r.plain)
@@ -150,6 +151,31 @@ func (r *run) subscribeWithSecrets() {
 	})
 }
 
+// setCallbackCredentials sets what callbacks demand, as operators do, once the cluster has agreed on its feature level.
+func (r *run) setCallbackCredentials() {
+	r.t.Helper()
+	set := func(callback string, credentials map[string]any) *hubtest.Reply {
+		credentials["callback"] = callback
+		body, err := json.Marshal(credentials)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		reply := r.n.Do(r.t, "PUT", "/v1/callback-credentials", r.typed("application/json"), body)
+		r.search("answer to credentials", reply.Body)
+		return reply
+	}
+	basic := map[string]any{"headers": map[string]string{"X-Key": r.secret("header of an operator")},
+		"basic": map[string]string{"user": "u", "password": r.secret("password for a callback")}}
+	r.wait("credentials are set", func() bool { return set(strings.TrimPrefix(r.sub.URL, "http://"), basic).Status == 200 })
+	r.wait("credentials of a client are set", func() bool {
+		return set("other.example", map[string]any{"oauth2": map[string]string{"token_url": "https://idp.example/t", "client_id": "c",
+			"client_secret": r.secret("client secret")}}).Status == 200
+	})
+	if reply := set("third.example", map[string]any{"bearer": "x\n" + r.secret("malformed token for a callback")}); reply.Status != 400 {
+		r.t.Errorf("malformed credentials: %v", reply)
+	}
+}
+
 // sendRefusedSubscriptions sends secrets in requests that the hub refuses.
 func (r *run) sendRefusedSubscriptions() {
 	r.t.Helper()
@@ -158,6 +184,7 @@ func (r *run) sendRefusedSubscriptions() {
 		"invalid callback":                {"hub.callback", "ftp://x/", "hub.secret", r.secret("hub.secret of a bad request")},
 		"secret that is too long":         {"hub.callback", r.sub.Callback("/"), "hub.secret", strings.Repeat(r.secret("long hub.secret"), 10)},
 		"unknown signature scheme":        {"hub.callback", r.sub.Callback("/"), "hub.secret", r.secret("hub.secret with a bad scheme"), "hub.signature_scheme", "x"},
+		"header that is the hub's":        {"hub.callback", r.sub.Callback("/"), "hub.header.Host", r.secret("refused header")},
 		"invalid whsec_ key":              {"hub.callback", r.sub.Callback("/"), "hub.secret", "whsec_" + r.secret("bad whsec_"), "hub.signature_scheme", "standard-webhooks"},
 	} {
 		if reply := r.form(append([]string{"hub.mode", "subscribe", "hub.topic", r.topic}, more...)...); reply.Status/100 != 4 {

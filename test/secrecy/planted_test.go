@@ -95,7 +95,7 @@ rules:
 			"cluster.peers": peers, "cluster.token": token, "http.alias_urls": []string{"http://" + addrs[0], "http://" + addrs[1], "http://" + addrs[2]},
 			"auth.mode": "required", "auth.file": settings, "auth.egress.mode": "dev-loopback", "auth.audit": "all",
 			"log.level": "debug", "storage.log_bytes": "64KiB", "storage.flush_interval": "20ms", "hub.verification.attempts": 1, "hub.verification.timeout": "500ms",
-			"delivery.retry.max_attempts": 2, "delivery.timeout": "1s",
+			"delivery.retry.max_attempts": 2, "hub.subscriber_headers": true, "delivery.timeout": "1s",
 		}))
 	}
 	started := make(chan error, 3)
