@@ -115,7 +115,7 @@ type topicFlags struct {
 }
 
 // change carries out what is to be done with the topic's URL, and prints that it is done.
-func (f *topicFlags) change(ctx context.Context, s Streams, done string, do func(hub *client.Client, topicURL string) error) error {
+func (f *topicFlags) change(s Streams, done string, do func(hub *client.Client, topicURL string) error) error {
 	hub, err := f.client()
 	if err != nil {
 		return err
@@ -138,11 +138,11 @@ func (f *topicFlags) change(ctx context.Context, s Streams, done string, do func
 type registerTopicCmd struct{ topicFlags }
 
 func (c *registerTopicCmd) Run(ctx context.Context, s Streams) error {
-	return c.change(ctx, s, "registered", func(hub *client.Client, topicURL string) error { return hub.Register(ctx, topicURL) })
+	return c.change(s, "registered", func(hub *client.Client, topicURL string) error { return hub.Register(ctx, topicURL) })
 }
 
 type deregisterTopicCmd struct{ topicFlags }
 
 func (c *deregisterTopicCmd) Run(ctx context.Context, s Streams) error {
-	return c.change(ctx, s, "deregistered", func(hub *client.Client, topicURL string) error { return hub.Deregister(ctx, topicURL) })
+	return c.change(s, "deregistered", func(hub *client.Client, topicURL string) error { return hub.Deregister(ctx, topicURL) })
 }

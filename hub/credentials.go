@@ -146,9 +146,9 @@ func reservedHeader(name string) bool {
 
 // checkHeader returns the canonical name of a header that may be sent. Errors do not contain the value.
 func checkHeader(param, name, value string) (string, error) {
-	const token = "!#$%&'*+-.^_`|~"
+	const punctuation = "!#$%&'*+-.^_`|~" // in a token (RFC 9110 section 5.6.2)
 	for i := range len(name) {
-		if c := name[i]; (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && strings.IndexByte(token, c) < 0 {
+		if c := name[i]; (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && strings.IndexByte(punctuation, c) < 0 {
 			return "", ParamErrorf(param, "has the name %s; expected a name of letters, digits and hyphens", quote(name))
 		}
 	}

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -46,7 +47,7 @@ func TestAbortedAnswersReleaseTheirBodies(t *testing.T) {
 		for range 3 {
 			func() {
 				defer func() {
-					if v := recover(); v != http.ErrAbortHandler {
+					if v, _ := recover().(error); !errors.Is(v, http.ErrAbortHandler) {
 						t.Errorf("%s: the handler ended with %v", name, v)
 					}
 				}()

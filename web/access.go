@@ -64,7 +64,7 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 			Detail: "this hub asks for no credentials, so anybody could make rules and keys for the day it does; change them with auth.mode: required"}
 	}
 	if s.Guard == nil {
-		return r, s.spend(x, r, rt.classOf(r))
+		return r, s.spend(x, rt.classOf(r))
 	}
 	caller := auth.Caller{CorrelationID: idOf(x), Address: s.addressOf(x, r), Client: x.client}
 	if err := s.authenticate(x, r, &caller); err != nil {
@@ -74,7 +74,7 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	x.audited = caller
 	x.caller = callerOf(caller.Principal, x.client)
 	r = r.WithContext(auth.WithCaller(r.Context(), caller))
-	if err := s.spend(x, r, rt.classOf(r)); err != nil || rt.access.byTopic {
+	if err := s.spend(x, rt.classOf(r)); err != nil || rt.access.byTopic {
 		return r, err
 	}
 	action, own := rt.access.changes, rt.access.own
@@ -113,7 +113,7 @@ func (s *Server) onlyOwner(ctx context.Context) (owner string, all bool) {
 // because of them.
 func (s *Server) admitAnybody(x *exchange, r *http.Request, rt *route) (*http.Request, error) {
 	if rt.access.limited {
-		return r, s.spend(x, r, classRead)
+		return r, s.spend(x, classRead)
 	}
 	if s.Guard == nil || !rt.access.details {
 		return r, nil

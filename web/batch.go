@@ -40,7 +40,7 @@ func (s *Server) publishBatch(w http.ResponseWriter, r *http.Request, topic stri
 	start := time.Now()
 	var b hub.Batch
 	var body content
-	err := s.spend(w, r, classPublish)
+	err := s.spend(w, classPublish)
 	if err == nil {
 		err = s.Service.AuthorizePublish(r.Context(), topic) // before the body is read
 	}

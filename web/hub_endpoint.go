@@ -54,7 +54,7 @@ func (s *Server) postHub(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		mode, err = modeOf(form)
 	}
-	if limited := s.spend(w, r, classOfMode(mode)); limited != nil {
+	if limited := s.spend(w, classOfMode(mode)); limited != nil {
 		err = limited
 	}
 	var refused []hub.PingedTopic

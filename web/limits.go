@@ -127,7 +127,7 @@ func (l *limiter) count(p *problem.Details) {
 // spend takes a request from the caller's budget for its class and reports the rest in the response's headers
 // (draft-ietf-httpapi-ratelimit-headers). Without a limit it does nothing. Call it once the caller is known, and before looking at
 // the request.
-func (s *Server) spend(w http.ResponseWriter, r *http.Request, c class) error {
+func (s *Server) spend(w http.ResponseWriter, c class) error {
 	q := &s.limits.common[c]
 	if !q.rate.Limited() {
 		return nil

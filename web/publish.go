@@ -17,7 +17,7 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request, topic string, n
 	start := time.Now()
 	var receipt hub.Receipt
 	var size int64
-	err := s.spend(w, r, classPublish)
+	err := s.spend(w, classPublish)
 	if err == nil {
 		receipt, size, err = s.publishContent(w, r, topic, nameErr)
 	}

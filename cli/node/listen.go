@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -16,9 +17,9 @@ import (
 const firstPassed = 3
 
 // listenHTTP opens the listener that http.addr names: a TCP address, a unix socket, or a socket passed by systemd.
-func listenHTTP(c *configs.HTTP) (net.Listener, error) {
+func listenHTTP(ctx context.Context, c *configs.HTTP) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(c.Addr, configs.UnixAddr); ok {
-		return listenUnix(path, os.FileMode(c.SocketMode))
+		return listenUnix(ctx, path, os.FileMode(c.SocketMode))
 	}
 	if c.Addr == configs.SystemdAddr {
 		return passedListener(os.Getenv)
@@ -27,12 +28,12 @@ func listenHTTP(c *configs.HTTP) (net.Listener, error) {
 }
 
 // listenUnix makes a socket that those may use whom mode lets write to it. A socket that a killed process left is replaced.
-func listenUnix(path string, mode os.FileMode) (net.Listener, error) {
+func listenUnix(ctx context.Context, path string, mode os.FileMode) (net.Listener, error) {
 	if info, err := os.Lstat(path); err == nil {
 		if info.Mode()&os.ModeSocket == 0 {
 			return nil, fmt.Errorf("%s exists and is not a socket", path)
 		}
-		c, err := net.Dial("unix", path)
+		c, err := new(net.Dialer).DialContext(ctx, "unix", path)
 		if err == nil {
 			_ = c.Close()
 			return nil, fmt.Errorf("%s is in use by another process", path)

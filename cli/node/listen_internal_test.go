@@ -17,7 +17,7 @@ func TestUnixSockets(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "hub.sock")
 	c := &configs.HTTP{Addr: configs.UnixAddr + path, SocketMode: 0o620}
-	l, err := listenHTTP(c)
+	l, err := listenHTTP(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +27,7 @@ func TestUnixSockets(t *testing.T) {
 	if got := addrOf(l); got != c.Addr {
 		t.Errorf("the address is %s", got)
 	}
-	if _, err := listenHTTP(c); err == nil || !strings.Contains(err.Error(), "in use") {
+	if _, err := listenHTTP(t.Context(), c); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("a second listener: %v", err)
 	}
 	// What a killed process leaves behind is replaced.
@@ -35,7 +35,7 @@ func TestUnixSockets(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if l, err = listenHTTP(c); err != nil {
+	if l, err = listenHTTP(t.Context(), c); err != nil {
 		t.Fatalf("after a kill: %v", err)
 	}
 	if err := l.Close(); err != nil {
@@ -47,7 +47,7 @@ func TestUnixSockets(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := listenHTTP(c); err == nil || !strings.Contains(err.Error(), "not a socket") {
+	if _, err := listenHTTP(t.Context(), c); err == nil || !strings.Contains(err.Error(), "not a socket") {
 		t.Errorf("over a file: %v", err)
 	}
 }
@@ -55,7 +55,7 @@ func TestUnixSockets(t *testing.T) {
 // A process with a socket passed by systemd accepts connections on it. The test runs itself as that process.
 func TestPassedSockets(t *testing.T) {
 	if os.Getenv("TEST_PASSED") != "" {
-		l, err := listenHTTP(&configs.HTTP{Addr: configs.SystemdAddr})
+		l, err := listenHTTP(t.Context(), &configs.HTTP{Addr: configs.SystemdAddr})
 		if err != nil {
 			fmt.Println("refused:", err)
 			return

@@ -33,7 +33,7 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger, lines *Log
 	if n.secure, err = serverTLS(cfg, log); err != nil {
 		return nil, err
 	}
-	if err := n.openFiles(); err != nil {
+	if err := n.openFiles(ctx); err != nil {
 		return nil, err
 	}
 	namer, err := hub.NewTopicNamer(cfg.PublicURL(), append(n.localURLs(), cfg.HTTP.AliasURLs...)...)
@@ -81,8 +81,8 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger, lines *Log
 }
 
 // openFiles binds the addresses and locks the data directory first, so that a second node on any of them fails immediately.
-func (n *Node) openFiles() (err error) {
-	if n.listener, err = listenHTTP(&n.cfg.HTTP); err != nil {
+func (n *Node) openFiles(ctx context.Context) (err error) {
+	if n.listener, err = listenHTTP(ctx, &n.cfg.HTTP); err != nil {
 		return fmt.Errorf("http.addr: %w", err)
 	}
 	n.cfg.HTTP.Addr = addrOf(n.listener)

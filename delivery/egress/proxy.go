@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -191,7 +192,7 @@ func (p *Policy) dialer(d *net.Dialer, rules *TLSRules) dialFunc {
 		if p.proxy == nil {
 			return d.DialContext(context.WithValue(ctx, dialHost{}, host), network, address)
 		}
-		n, err := net.LookupPort("tcp", port)
+		n, err := strconv.ParseUint(port, 10, 16)
 		if err != nil {
 			return nil, denied("port %q is not a number from 1 to 65535", port)
 		}
