@@ -90,8 +90,11 @@ func (r *runs) leave(conn net.Conn) {
 	}
 }
 
-// displaced reports whether another run of the node has taken its place.
+// displaced reports whether another run of the node has taken its place. Earlier programs do not say which run they are.
 func (r *runs) displaced(v visitor) bool {
+	if v.boot == "" {
+		return false
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	in := r.by[v.id]
