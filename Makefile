@@ -20,7 +20,7 @@ CHAOS_ROUNDS ?= 25
 CHAOS_FAULTS ?= 12
 SIM_FOR ?= 10m
 
-.PHONY: help run demo test lint race fuzz chaos sim bench deps build
+.PHONY: help run demo test lint race fuzz chaos sim bench deps build cross
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -33,6 +33,11 @@ demo: ## show the whole job on three throw-away nodes, including a crash
 
 build: ## build bin/quorumhub
 	go build -trimpath -ldflags '-s -w -X quorumhub/cli/node.linkedVersion=$(VERSION) -X quorumhub/cli/node.linkedCommit=$(COMMIT)' -o bin/quorumhub .
+
+PLATFORMS := linux/amd64 linux/arm64 linux/arm linux/386 darwin/arm64 freebsd/amd64
+
+cross: ## compile for every supported platform
+	@for p in $(PLATFORMS); do echo "$$p"; GOOS=$${p%/*} GOARCH=$${p#*/} GOARM=7 go build -o /dev/null . || exit 1; done
 
 deps: ## install what the tests need and this machine lacks
 	@test/deps.sh

@@ -81,6 +81,7 @@ func TestDeadLetterCommands(t *testing.T) {
 
 func TestAnExportThatBreaksOffIsNoSuccess(t *testing.T) {
 	hub := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/x-ndjson")
 		_, _ = w.Write([]byte(aLetter + "}\n"))
 		w.(http.Flusher).Flush()
 		panic(http.ErrAbortHandler)

@@ -89,24 +89,34 @@ type probe struct {
 }
 
 func (c *healthcheckCmd) probe(env []string) (*probe, error) {
-	transport := &http.Transport{
-		// The certificate is for the node's public names, and this asks its own address for what is no secret.
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
-	}
-	p := &probe{client: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 	if c.URL != "" {
 		u, err := url.Parse(c.URL)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			return nil, fmt.Errorf("--url: got %q, expected a URL such as http://127.0.0.1:8080", c.URL)
 		}
-		p.base = strings.TrimSuffix(strings.TrimRight(c.URL, "/"), "/hub")
-		p.bare = p.base
-		return p, nil
+		base := strings.TrimSuffix(strings.TrimRight(c.URL, "/"), "/hub")
+		return &probe{base: base, bare: base, client: probeClient(probeTransport())}, nil
 	}
 	cfg, err := c.load(env)
 	if err != nil {
 		return nil, err
 	}
+	return newProbe(cfg)
+}
+
+func probeTransport() *http.Transport {
+	// The certificate is for the node's public names, and this asks its own address for what is no secret.
+	return &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // see above
+}
+
+func probeClient(t *http.Transport) *http.Client {
+	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// newProbe finds the node of a configuration.
+func newProbe(cfg *configs.Config) (*probe, error) {
+	transport := probeTransport()
+	p := &probe{client: probeClient(transport)}
 	scheme := "http://"
 	if cfg.HTTP.TLS.Cert != "" {
 		scheme = "https://"
@@ -135,7 +145,7 @@ func localAddr(listen string) (string, error) {
 	host, port, err := net.SplitHostPort(listen)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("http.addr: %w", err)
+		return "", fmt.Errorf("http.addr is %q, which does not say where the node listens; expected --url", listen)
 	case port == "0":
 		return "", errors.New("http.addr has port 0, so nobody knows the node's port; expected --url")
 	}

@@ -298,6 +298,7 @@ func TestKeysOfNodesThatJoin(t *testing.T) {
 	shared := filepath.Join(c.dir, "secrets.key")
 	c.serveNode(0)
 	eventually(t, "the first node is ready", func() bool { return isReady(c.urls[0]) })
+	eventually(t, "the first key is agreed on", func() bool { return c.keys(0).Sealing != "" })
 	oldFile, err := os.ReadFile(shared)
 	if err != nil {
 		t.Fatal(err)

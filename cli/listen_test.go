@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -339,25 +340,27 @@ func TestListenWithoutTopicConfirmsAnyIntent(t *testing.T) {
 	}
 }
 
-// confirmingHub accepts every intent and asks the callback to confirm it. It records what was confirmed.
+// confirmingHub accepts every intent and asks the callback to confirm it. It records what was
+// confirmed, subscribe first.
 func confirmingHub(t *testing.T) (hub *scriptedHub, confirmed func() string) {
 	var mu sync.Mutex
 	var work sync.WaitGroup
-	modes := ""
+	var modes []string
 	hub = newScriptedHub(t, func(w http.ResponseWriter, r request) {
 		w.WriteHeader(http.StatusAccepted)
 		work.Go(func() {
 			status, _, err := ask(context.Background(), r.Form.Get("hub.callback"), intentOf(r.Form.Get("hub.mode"), r.Form.Get("hub.topic"), "x"))
 			mu.Lock()
 			defer mu.Unlock()
-			modes += fmt.Sprintf("%s %d %v ", r.Form.Get("hub.mode"), status, err)
+			modes = append(modes, fmt.Sprintf("%s %d %v ", r.Form.Get("hub.mode"), status, err))
 		})
 	})
 	return hub, func() string {
 		work.Wait()
 		mu.Lock()
 		defer mu.Unlock()
-		return modes
+		slices.Sort(modes) // the answers to the hub's questions arrive in any order
+		return strings.Join(modes, "")
 	}
 }
 

@@ -52,7 +52,7 @@ func TestEveryCommandTriesTheNextNode(t *testing.T) {
 func TestOnlySafeRequestsAreRepeated(t *testing.T) {
 	unsafe := []string{
 		"subscriptions rewind", "subscriptions end", "dead-letters replay", "dead-letters drop", "auth keys create", "auth keys revoke", "auth rules remove",
-		"keys rotate", "keys drop", "cluster add", "cluster remove", "cluster transfer-leadership",
+		"keys rotate", "keys drop", "cluster add", "cluster remove", "cluster transfer-leadership", "topics deregister",
 	}
 	isUnsafe := func(line string) bool {
 		for _, u := range unsafe {

@@ -15,6 +15,7 @@ type Config struct {
 	HTTP      HTTP
 	Cluster   Cluster
 	DataDir   string
+	PIDFile   string // empty: none
 	Hub       Hub
 	Topics    Topics
 	Delivery  Delivery
@@ -35,6 +36,8 @@ type Config struct {
 type HTTP struct {
 	// Addr is host:port; an empty host means all addresses, port 0 a free one.
 	Addr string
+	// SocketMode holds the permissions of the socket if Addr names one.
+	SocketMode Mode
 	// PublicURL is the URL that subscribers see in rel=hub and in hosted topics, without a trailing slash. It must be
 	// the same on every node. Empty: see Config.PublicURL.
 	PublicURL string
@@ -363,6 +366,9 @@ func (c *Config) Warnings() []string {
 
 // isLoopback reports whether a listen address can be reached from this machine only.
 func isLoopback(addr string) bool {
+	if strings.HasPrefix(addr, UnixAddr) {
+		return true // only programs on this machine can use it
+	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return false

@@ -53,7 +53,7 @@ func TestDefaultMatchesTheKeyList(t *testing.T) {
 func TestEveryKeyHasItsOwnField(t *testing.T) {
 	values := map[string]string{
 		"text": "", "bool": "true", "number": "77", "duration": "7.777s", "size": "77KiB", "rate": "77/7s",
-		"list of URL": "https://alias.example/77", "list of networks": "10.77.0.0/16", "list of hosts": "host77.example", "URL": "https://hub.example/77",
+		"list of URL": "https://alias.example/77", "mode": "0677", "list of origins": "https://app77.example", "list of networks": "10.77.0.0/16", "list of hosts": "host77.example", "URL": "https://hub.example/77",
 		"proxy":         "http://proxy77.example:3128",
 		"list of peers": "n77=127.0.0.1:8180", "list of host=method": "host77.example=sha1", "list of durations": "7.777s",
 	}
@@ -471,6 +471,34 @@ func TestSignatureHosts(t *testing.T) {
 	for _, bad := range []string{"old.example.org", "old.example.org=md5", "=sha1", "*=sha1", "a b=sha1", "http://x/=sha1"} {
 		if _, err := configs.Load(configs.Source{Set: []string{"hub.signature_hosts=" + bad}}); err == nil || !strings.Contains(err.Error(), "host=method such as old.example.org=sha1") {
 			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
+// What is in front of a socket decides about the URL; a socket itself has none.
+func TestSockets(t *testing.T) {
+	for _, tc := range []struct {
+		set  []string
+		says string // "": it is valid
+	}{
+		{[]string{"http.addr=unix:/run/hub.sock", "http.public_url=https://hub.example"}, ""},
+		{[]string{"http.addr=systemd", "http.public_url=https://hub.example", "auth.mode=open"}, ""},
+		{[]string{"http.addr=unix:/run/hub.sock"}, "http.public_url"},
+		{[]string{"http.addr=systemd", "auth.mode=open"}, "http.public_url"},
+		{[]string{"http.addr=systemd", "http.public_url=https://hub.example"}, "auth.mode"},
+		{[]string{"http.addr=unix:hub.sock", "http.public_url=https://hub.example"}, "unix:/path"},
+		{[]string{"http.addr=unix:/" + strings.Repeat("x", 103), "http.public_url=https://hub.example"}, "103 bytes"},
+		{[]string{"http.socket_mode=0999"}, "0660"},
+		{[]string{"http.socket_mode=10777"}, "0660"},
+		{[]string{"http.cors_origins=https://app.example.org,http://localhost:3000"}, ""},
+		{[]string{"http.cors_origins=*"}, "an origin"},
+		{[]string{"http.cors_origins=https://App.example.org"}, "an origin"},
+		{[]string{"http.cors_origins=https://app.example.org/x"}, "an origin"},
+		{[]string{"http.cors_origins=https://app.example.org:443"}, "an origin"},
+	} {
+		_, err := configs.Load(configs.Source{Set: tc.set})
+		if (err == nil) != (tc.says == "") || err != nil && !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%v: %v, want %q", tc.set, err, tc.says)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,8 +25,10 @@ func nodeKeys() []entry {
 	dur, num := duration(), number()
 
 	return []entry{
-		scalar("http.addr", "127.0.0.1:8080", "address on which the node listens for HTTP",
-			text(), listenAddr(), func(c *Config) *string { return &c.HTTP.Addr }),
+		scalar("http.addr", "127.0.0.1:8080", "address on which the node listens for HTTP: host:port, unix:/path for a socket, or systemd for the socket passed by a systemd socket unit",
+			text(), httpAddr(), func(c *Config) *string { return &c.HTTP.Addr }),
+		scalar("http.socket_mode", "0660", "permissions of the socket if http.addr is unix:/path; who may write to it may call the hub, and is believed like a trusted proxy",
+			fileMode(), rule[Mode]{}, func(c *Config) *Mode { return &c.HTTP.SocketMode }),
 		scalar("http.public_url", "", "base URL of the hub as subscribers and publishers see it, the same on every node; with a path such as https://example.org/ws, everything is served below that path, too; empty: http:// followed by http.addr",
 			baseURL(), rule[string]{}, func(c *Config) *string { return &c.HTTP.PublicURL }),
 		list("http.alias_urls", "other base URLs of the same hub; a topic URL below any of them means the same topic",
@@ -72,6 +75,8 @@ func nodeKeys() []entry {
 		scalar("data_dir", "./data", "directory that holds everything the node stores",
 			text(), rule[string]{"the path of a directory", func(s string) bool { return s != "" && !strings.ContainsRune(s, 0) }},
 			func(c *Config) *string { return &c.DataDir }),
+		filePath("pid_file", "file in which serve keeps the number of its process while it runs; empty: none",
+			func(c *Config) *string { return &c.PIDFile }),
 	}
 }
 
@@ -281,6 +286,46 @@ func listenAddr() rule[string] {
 		_, err = netip.ParseAddr(host)
 		return err == nil
 	}}
+}
+
+// Addresses other than host:port.
+const (
+	UnixAddr    = "unix:" // followed by the path of a socket
+	SystemdAddr = "systemd"
+)
+
+// maxSocketPath is the longest path of a unix socket, the same on all systems that have a limit.
+const maxSocketPath = 103
+
+// httpAddr is listenAddr with the addresses of sockets.
+func httpAddr() rule[string] {
+	tcp := listenAddr()
+	return rule[string]{tcp.expect + "; or unix:/path with an absolute path of at most " + strconv.Itoa(maxSocketPath) + " bytes; or systemd", func(s string) bool {
+		if path, ok := strings.CutPrefix(s, UnixAddr); ok {
+			return filepath.IsAbs(path) && len(path) <= maxSocketPath && !strings.ContainsRune(path, 0)
+		}
+		return s == SystemdAddr || tcp.ok(s)
+	}}
+}
+
+// Mode is the permissions of a file.
+type Mode uint32
+
+func (m Mode) String() string { return fmt.Sprintf("%04o", uint32(m)) }
+
+func fileMode() kind[Mode] {
+	return kind[Mode]{
+		name: "mode", expect: "permissions in octal such as 0660",
+		parse: func(s string) (Mode, error) {
+			n, err := strconv.ParseUint(s, 8, 32)
+			if err != nil || n > 0o777 {
+				return 0, fmt.Errorf("%q is not a mode", s)
+			}
+			return Mode(n), nil
+		},
+		format: Mode.String,
+		json:   func(m Mode) any { return m.String() },
+	}
 }
 
 func nodeID() rule[string] {

@@ -1,6 +1,9 @@
 package configs
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Default returns the configuration without any file, environment or --set. It is valid.
 func Default() *Config {
@@ -61,6 +64,10 @@ func (c *Config) relations() []relation {
 			"http.addr", "auth.mode", judged || isLoopback(c.HTTP.Addr),
 			fmt.Sprintf("%q is not a loopback address, so everyone who can reach it could publish and subscribe; "+
 				"expected 127.0.0.1, [::1] or localhost, or auth.mode: required, or auth.mode: open to allow exactly that", c.HTTP.Addr),
+		},
+		{
+			"http.public_url", "http.addr", c.HTTP.PublicURL != "" || c.HTTP.Addr != SystemdAddr && !strings.HasPrefix(c.HTTP.Addr, UnixAddr),
+			"is empty, but no URL follows from http.addr if it is a socket; expected the URL of whatever is in front of the hub",
 		},
 		{"auth.file", "auth.mode", (c.Auth.Mode == "required") == (c.Auth.File != ""), "auth.mode: required and auth.file require each other; expected both or neither"},
 		{"secrets.key", "secrets.key_file", c.Secrets.Key == "" || c.Secrets.KeyFile == "", "secrets.key and secrets.key_file exclude each other; expected one of them, or neither"},

@@ -12,6 +12,10 @@ import (
 // X-Forwarded-For that is not a trusted proxy's. For IPv6 it is the /64 network, since a client has at least one. It is the zero
 // Addr if unknown.
 func (s *Server) clientOf(r *http.Request) netip.Addr {
+	if r.RemoteAddr == "" || r.RemoteAddr == "@" {
+		// A unix socket: whom its permissions admit is believed like a trusted proxy.
+		return networkOf(s.forwardedFor(netip.Addr{}, r.Header["X-Forwarded-For"]))
+	}
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return netip.Addr{}

@@ -91,5 +91,5 @@ func (b healthBody) brief() healthBody {
 
 // mayView reports whether the caller of a public route may read the hub's state.
 func (s *Server) mayView(r *http.Request) bool {
-	return s.Guard == nil || s.Guard.May(auth.CallerOf(r.Context()).Principal, auth.ActionView)
+	return s.Guard == nil || s.Guard.May(auth.CallerOf(r.Context()).Principal, auth.ActionView) && s.Guard.Settle(r.Context()) == nil
 }

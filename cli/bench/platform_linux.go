@@ -29,7 +29,7 @@ func filesystem(dir string) string {
 	if err := syscall.Statfs(dir, &st); err != nil {
 		return "an unknown file system"
 	}
-	switch st.Type {
+	switch uint32(st.Type) { // its size differs between architectures
 	case 0xEF53:
 		return "ext4"
 	case 0x01021994:
@@ -41,6 +41,6 @@ func filesystem(dir string) string {
 	case 0x794C7630:
 		return "overlayfs"
 	default:
-		return fmt.Sprintf("file system %#x", st.Type)
+		return fmt.Sprintf("file system %#x", uint32(st.Type))
 	}
 }

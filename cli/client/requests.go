@@ -106,7 +106,7 @@ func (c *Client) Settled(ctx context.Context, a Accepted, i Intent) (Outcome, er
 		case ctx.Err() != nil:
 			return Waiting, nil
 		case err != nil:
-			return Unknown, nil //nolint:nilerr // the intent was accepted; the hub does not tell what became of it
+			return Unknown, nil // the intent was accepted; the hub does not tell what became of it
 		}
 		var page struct{ Items []Request }
 		if err := json.Unmarshal(body, &page); err != nil {

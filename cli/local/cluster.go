@@ -138,7 +138,7 @@ func (c *Cluster) shareKey() error {
 
 // ownedKeys returns the settings that differ between nodes, which the user cannot set.
 func ownedKeys() []string {
-	return []string{"http.addr", "cluster.addr", "cluster.node_id", "cluster.peers", "data_dir"}
+	return []string{"http.addr", "cluster.addr", "cluster.node_id", "cluster.peers", "data_dir", "pid_file"}
 }
 
 func checkSet(set []string) error {
@@ -176,6 +176,7 @@ func (n *Node) writeConfig(urls, peers, set []string) error {
 		"cluster.node_id=" + n.ID,
 		"cluster.peers=" + strings.Join(peers, ","),
 		"data_dir=" + n.dataDir(),
+		"pid_file=" + n.pidFile(),
 		"topics.auto_register=true",
 		"delivery.egress.mode=dev-loopback",
 		"fetch.egress.mode=dev-loopback",

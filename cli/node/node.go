@@ -31,6 +31,7 @@ type Node struct {
 	cfg        *configs.Config
 	log        *slog.Logger
 	lock       *os.File
+	removePID  func() // see writePID
 	listener   net.Listener
 	cluster    net.Listener // nil without peers; the raft node takes it over
 	store      *store.Store
@@ -59,6 +60,7 @@ func (n *Node) fail(err error) {
 
 // Run serves until ctx ends, which is a graceful stop (nil), the node is removed from its cluster, or it fails. It closes the node.
 func (n *Node) Run(ctx context.Context) error {
+	defer n.removePID()
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	n.out.Start(work)
@@ -74,7 +76,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}()
 	served := make(chan error, 1)
 	go func() { served <- n.server.Serve(work, n.listener) }()
-	n.log.Info("serving", "url", n.cfg.PublicURL(), "listen", n.listener.Addr().String(), "node", n.raft.ID(), "data_dir", n.cfg.DataDir)
+	n.log.Info("serving", "url", n.cfg.PublicURL(), "listen", n.cfg.HTTP.Addr, "node", n.raft.ID(), "data_dir", n.cfg.DataDir)
 
 	select {
 	case <-ctx.Done():

@@ -82,16 +82,19 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger, lines *Log
 
 // openFiles binds the addresses and locks the data directory first, so that a second node on any of them fails immediately.
 func (n *Node) openFiles() (err error) {
-	if n.listener, err = net.Listen("tcp", n.cfg.HTTP.Addr); err != nil {
+	if n.listener, err = listenHTTP(&n.cfg.HTTP); err != nil {
 		return fmt.Errorf("http.addr: %w", err)
 	}
-	n.cfg.HTTP.Addr = n.listener.Addr().String()
+	n.cfg.HTTP.Addr = addrOf(n.listener)
 	if len(n.cfg.Cluster.Peers) > 0 {
 		if n.cluster, err = net.Listen("tcp", n.cfg.Cluster.Addr); err != nil {
 			return fmt.Errorf("cluster.addr: %w", err)
 		}
 	}
 	if n.lock, err = LockDataDir(n.cfg.DataDir); err != nil {
+		return err
+	}
+	if n.removePID, err = writePID(n.cfg.PIDFile); err != nil {
 		return err
 	}
 	n.store, err = store.Open(store.Options{
@@ -110,7 +113,10 @@ func (n *Node) openFiles() (err error) {
 
 // ownAddresses returns the addresses where this node listens, or would listen in a cluster.
 func (n *Node) ownAddresses() []string {
-	own := []string{n.listener.Addr().String(), n.cfg.Cluster.Addr}
+	own := []string{n.cfg.Cluster.Addr}
+	if _, ok := n.listener.Addr().(*net.TCPAddr); ok {
+		own = append(own, n.listener.Addr().String())
+	}
 	if n.cluster != nil {
 		own = append(own, n.cluster.Addr().String())
 	}
@@ -124,7 +130,7 @@ func (n *Node) observeLog(id string, late *LateNode) *sse.Feed {
 	feed := sse.NewFeed()
 	n.store.Observe(feed)
 	n.store.OnInstall(func() { feed.Reload(n.store) })
-	n.view = &clusterView{id: id, httpAddr: n.listener.Addr().String(), clusterAddr: n.cfg.Cluster.Addr, weight: n.cfg.Cluster.Weight, store: n.store}
+	n.view = &clusterView{id: id, httpAddr: n.cfg.HTTP.Addr, clusterAddr: n.cfg.Cluster.Addr, weight: n.cfg.Cluster.Weight, store: n.store}
 	n.deliveries = &deliveries{id: id, dispatcher: n.out.dispatcher, store: n.store}
 	n.keeper = keyring.NewKeeper(keyring.KeeperOptions{Node: id, Keys: n.keys, State: n.store, Proposer: late, Cluster: &keyHolders{n},
 		Flush: n.store.Flush, Unfit: func(err error) { n.unfit <- err }, Log: n.log})
@@ -218,6 +224,9 @@ func (n *Node) abandon(ctx context.Context) error {
 	}
 	if n.store != nil {
 		errs = append(errs, n.store.Close())
+	}
+	if n.removePID != nil {
+		n.removePID()
 	}
 	if n.lock != nil {
 		errs = append(errs, n.lock.Close())

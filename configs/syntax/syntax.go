@@ -10,14 +10,14 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// Fault is one mistake in a YAML text. Line and Column count from 1; 0 means unknown.
-type Fault struct {
+// Error is one mistake in a YAML text. Line and Column count from 1; 0 means unknown.
+type Error struct {
 	Line, Column int
 	Message      string
 }
 
 // Error returns "line 3, column 4: …".
-func (f *Fault) Error() string {
+func (f *Error) Error() string {
 	switch {
 	case f.Line == 0:
 		return f.Message
@@ -28,8 +28,8 @@ func (f *Fault) Error() string {
 }
 
 // Explain returns what is wrong with text, given the error of the YAML library for it.
-func Explain(text []byte, err error) *Fault {
-	f := &Fault{Message: err.Error()}
+func Explain(text []byte, err error) *Error {
+	f := &Error{Message: err.Error()}
 	if y := yaml.Error(nil); errors.As(err, &y) {
 		f.Message = y.GetMessage()
 		if t := y.GetToken(); t != nil && t.Position != nil {
@@ -72,7 +72,7 @@ func inWords(message string) string {
 
 // misplaced returns the first line of a block whose indentation fits no line above, or nil. It does not judge texts in which lines may
 // be indented freely: block scalars, quoted texts and brackets over several lines.
-func misplaced(text string) *Fault {
+func misplaced(text string) *Error {
 	type level struct{ indent, line int }
 	levels := []level{{0, 0}}
 	opens, scalar := true, -1 // whether the line above may have lines below it; the indentation of a block scalar's key
@@ -93,20 +93,20 @@ func misplaced(text string) *Fault {
 			continue
 		}
 		if body[0] == '\t' {
-			return &Fault{n + 1, indent + 1, "indented with a tab, expected spaces"}
+			return &Error{n + 1, indent + 1, "indented with a tab, expected spaces"}
 		}
 		top := levels[len(levels)-1]
 		switch {
 		case indent > top.indent && opens:
 			levels = append(levels, level{indent, n + 1})
 		case indent > top.indent:
-			return &Fault{n + 1, indent + 1, fmt.Sprintf("indented by %s, expected %d as in line %d", spaces(indent), top.indent, max(top.line, 1))}
+			return &Error{n + 1, indent + 1, fmt.Sprintf("indented by %s, expected %d as in line %d", spaces(indent), top.indent, max(top.line, 1))}
 		default:
 			for len(levels) > 1 && levels[len(levels)-1].indent > indent {
 				levels = levels[:len(levels)-1]
 			}
 			if under := levels[len(levels)-1]; under.indent != indent {
-				return &Fault{n + 1, indent + 1, fmt.Sprintf("indented by %s, expected %d or %d, as a line above", spaces(indent), under.indent, top.indent)}
+				return &Error{n + 1, indent + 1, fmt.Sprintf("indented by %s, expected %d or %d, as a line above", spaces(indent), under.indent, top.indent)}
 			}
 			levels[len(levels)-1].line = n + 1
 		}

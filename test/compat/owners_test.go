@@ -11,15 +11,20 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"quorumhub/test/chaos"
 	"quorumhub/test/hubtest"
 )
 
-// Two tenants with the same rights on a cluster of three: one cannot take what the other has, through any node, and what one's key
-// allowed ends on every node with the key.
-func TestOwnersOnThreeNodes(t *testing.T) {
+// tenants are two principals with the same rights on a cluster of three.
+type tenants struct {
+	t          *testing.T
+	nodes      []*hubtest.Node
+	alice, bob string // keys
+}
+
+func newTenants(t *testing.T) *tenants {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "auth.yaml")
 	rules := "rules:\n  - {name: tenants, may: [publish, subscribe, unsubscribe, read, topic.register], topics: [\"shared/*\"], who: [{scope: tenant}]}\n" +
 		"  - {name: operate, may: [admin.*], who: [{role: viewer}]}"
@@ -32,52 +37,62 @@ func TestOwnersOnThreeNodes(t *testing.T) {
 	}
 	cluster := chaos.PrepareCluster(t, sites, hubtest.Settings{"auth.mode": "required", "auth.file": path, "topics.auto_register": true, "streams.heartbeat": "1s"})
 	cluster.Start(t)
-	nodes := cluster.Nodes
-	call := func(i int, key, method, target, body string, more ...string) *hubtest.Reply {
-		t.Helper()
-		return nodes[i].Do(t, method, target, hubtest.Headers(append(more, "X-API-Key", key)...), []byte(body))
-	}
+	c := &tenants{t: t, nodes: cluster.Nodes}
 	hubtest.Eventually(t, "every member knows owners", func() error {
 		var state struct {
 			Level int `json:"feature_level"`
 		}
-		if err := json.Unmarshal(call(0, viewerKey, "GET", "/v1/cluster", "").Body, &state); err != nil || state.Level < 2 {
+		if err := json.Unmarshal(c.call(0, viewerKey, "GET", "/v1/cluster", "").Body, &state); err != nil || state.Level < 2 {
 			return fmt.Errorf("level %d, %w", state.Level, err)
 		}
 		return nil
 	})
-	made := func(name string) string {
-		var out struct{ Key string }
-		if err := json.Unmarshal(call(0, viewerKey, "POST", "/v1/auth/keys", `{"name":"`+name+`","scopes":["tenant"]}`, "Content-Type", "application/json").Body, &out); err != nil {
-			t.Fatal(err)
-		}
-		return out.Key
+	c.alice, c.bob = c.key("alice"), c.key("bob")
+	return c
+}
+
+func (c *tenants) call(i int, key, method, target, body string, more ...string) *hubtest.Reply {
+	c.t.Helper()
+	return c.nodes[i].Do(c.t, method, target, hubtest.Headers(append(more, "X-API-Key", key)...), []byte(body))
+}
+
+// key makes a key and waits until all nodes know it.
+func (c *tenants) key(name string) string {
+	c.t.Helper()
+	var out struct{ Key string }
+	if err := json.Unmarshal(c.call(0, viewerKey, "POST", "/v1/auth/keys", `{"name":"`+name+`","scopes":["tenant"]}`, "Content-Type", "application/json").Body, &out); err != nil {
+		c.t.Fatal(err)
 	}
-	alice, bob := made("alice"), made("bob")
-	for i := range nodes {
-		hubtest.Eventually(t, "the node knows both keys", func() error {
-			for _, key := range []string{alice, bob} {
-				if r := call(i, key, "GET", "/v1/auth/whoami", ""); r.Status != 200 {
-					return fmt.Errorf("%s", r)
-				}
+	for i := range c.nodes {
+		hubtest.Eventually(c.t, "the node knows the key", func() error {
+			if r := c.call(i, out.Key, "GET", "/v1/auth/whoami", ""); r.Status != 200 {
+				return fmt.Errorf("%s", r)
 			}
 			return nil
 		})
 	}
-	sub := hubtest.NewSubscriber(t)
-	ask := func(i int, key, mode, secret string) {
-		t.Helper()
-		body := url.Values{"hub.mode": {mode}, "hub.topic": {nodes[0].URL + "/topics/shared/news"}, "hub.callback": {sub.Callback("/cb")}, "hub.secret": {secret}}
-		if r := call(i, key, "POST", "/hub", body.Encode(), "Content-Type", formType); r.Status != 202 {
-			t.Fatalf("%s by another node: %s", mode, r)
-		}
+	return out.Key
+}
+
+func (c *tenants) ask(i int, key, mode, callback, secret string) {
+	c.t.Helper()
+	body := url.Values{"hub.mode": {mode}, "hub.topic": {c.nodes[0].URL + "/topics/shared/news"}, "hub.callback": {callback}, "hub.secret": {secret}}
+	if r := c.call(i, key, "POST", "/hub", body.Encode(), "Content-Type", formType); r.Status != 202 {
+		c.t.Fatalf("%s: %s", mode, r)
 	}
-	if r := call(0, alice, "POST", "/topics/shared/news", "m0"); r.Status != 200 {
-		t.Fatal(r)
+}
+
+func (c *tenants) publish(i int, key, body string) {
+	c.t.Helper()
+	if r := c.call(i, key, "POST", "/topics/shared/news", body); r.Status != 200 {
+		c.t.Fatal(r)
 	}
-	ask(0, alice, "subscribe", "alice's")
-	sub.WaitIntent(t, "subscribe", 1)
-	states := func(i int, key string) string {
+}
+
+// await waits until a node shows these subscriptions: state, owner and why they are paused.
+func (c *tenants) await(i int, key, want string) {
+	c.t.Helper()
+	hubtest.Eventually(c.t, want, func() error {
 		var page struct {
 			Items []struct {
 				State  string
@@ -85,29 +100,33 @@ func TestOwnersOnThreeNodes(t *testing.T) {
 				Reason string `json:"pause_reason"`
 			}
 		}
-		if err := json.Unmarshal(call(i, key, "GET", "/v1/subscriptions", "").Body, &page); err != nil {
-			t.Fatal(err)
+		if err := json.Unmarshal(c.call(i, key, "GET", "/v1/subscriptions", "").Body, &page); err != nil {
+			return err
 		}
-		return fmt.Sprint(page.Items)
-	}
-	await := func(i int, key, want string) {
-		t.Helper()
-		hubtest.Eventually(t, want, func() error {
-			if got := states(i, key); got != want {
-				return fmt.Errorf("%s", got)
-			}
-			return nil
-		})
-	}
-	owner := "key/" + alice[4:16]
-	for i := range nodes {
-		await(i, alice, "[{active "+owner+" }]")
-		await(i, bob, "[]")
-		ask(i, bob, "subscribe", "bob's")
-		ask(i, bob, "unsubscribe", "")
+		if got := fmt.Sprint(page.Items); got != want {
+			return fmt.Errorf("%s", got)
+		}
+		return nil
+	})
+}
+
+// One of two tenants with the same rights cannot take what the other has, through any node, and what one's key allowed ends on every
+// node with the key.
+func TestOwnersOnThreeNodes(t *testing.T) {
+	c := newTenants(t)
+	sub := hubtest.NewSubscriber(t)
+	c.publish(0, c.alice, "m0")
+	c.ask(0, c.alice, "subscribe", sub.Callback("/cb"), "alice's")
+	sub.WaitIntent(t, "subscribe", 1)
+	owner := "key/" + c.alice[4:16]
+	for i := range c.nodes {
+		c.await(i, c.alice, "[{active "+owner+" }]")
+		c.await(i, c.bob, "[]")
+		c.ask(i, c.bob, "subscribe", sub.Callback("/cb"), "bob's")
+		c.ask(i, c.bob, "unsubscribe", sub.Callback("/cb"), "")
 	}
 	hubtest.Eventually(t, "bob's requests have failed", func() error {
-		if got := strings.Count(string(call(2, bob, "GET", "/v1/requests?state=failed", "").Body), `"not_owner"`); got != 6 {
+		if got := strings.Count(string(c.call(2, c.bob, "GET", "/v1/requests?state=failed", "").Body), `"not_owner"`); got != 6 {
 			return fmt.Errorf("%d of 6", got)
 		}
 		return nil
@@ -115,35 +134,31 @@ func TestOwnersOnThreeNodes(t *testing.T) {
 	if n := sub.CountIntents(); n != 1 {
 		t.Errorf("the callback was asked or told %d times, want once: for its owner", n)
 	}
-	if r := call(1, alice, "POST", "/topics/shared/news", "m1"); r.Status != 200 {
-		t.Fatal(r)
-	}
+	c.publish(1, c.alice, "m1")
 	sub.WaitBody(t, "m1")
 
-	ends := make(chan string, len(nodes))
-	for i := range nodes {
-		go func() { ends <- streamEnd(t.Context(), nodes[i].URL+"/topics/shared/news", alice) }()
+	ends := make(chan string, len(c.nodes))
+	for _, n := range c.nodes {
+		go func() { ends <- streamEnd(t.Context(), n.URL+"/topics/shared/news", c.alice) }()
 	}
-	hubtest.Eventually(t, "the streams are open", func() error {
-		for i := range nodes {
-			if m := string(call(i, viewerKey, "GET", "/metrics", "").Body); !strings.Contains(m, "quorumhub_streams 1\n") {
+	for i := range c.nodes {
+		hubtest.Eventually(t, "the streams are open", func() error {
+			if m := string(c.call(i, viewerKey, "GET", "/metrics", "").Body); !strings.Contains(m, "quorumhub_streams 1\n") {
 				return fmt.Errorf("node %d has none", i+1)
 			}
-		}
-		return nil
-	})
-	if r := call(1, viewerKey, "DELETE", "/v1/auth/keys/"+alice[4:16], ""); r.Status != 200 || !strings.Contains(string(r.Body), `"subscriptions_paused":1`) {
+			return nil
+		})
+	}
+	if r := c.call(1, viewerKey, "DELETE", "/v1/auth/keys/"+c.alice[4:16], ""); r.Status != 200 || !strings.Contains(string(r.Body), `"subscriptions_paused":1`) {
 		t.Fatalf("revoke: %s", r)
 	}
-	begin := time.Now()
-	for range nodes {
+	for range c.nodes {
 		if got := <-ends; !strings.Contains(got, "forbidden") {
 			t.Errorf("a stream of the revoked key ended with %s", got)
 		}
 	}
-	t.Logf("all streams ended within %s", time.Since(begin))
-	for i := range nodes {
-		await(i, viewerKey, "[{paused "+owner+" owner_ended}]")
+	for i := range c.nodes {
+		c.await(i, viewerKey, "[{paused "+owner+" owner_ended}]")
 	}
 }
 
