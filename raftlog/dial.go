@@ -147,26 +147,11 @@ func (p *port) dialAt(ctx context.Context, why purpose, to Peer, head time.Durat
 	me := p.self.Load()
 	switch {
 	case p.tls != nil:
-		host, _, err := net.SplitHostPort(address)
+		t, err := p.secure(ctx, raw, to)
 		if err != nil {
 			return fail(err)
 		}
-		c, err := p.tls.client(host)
-		if err != nil {
-			return fail(err)
-		}
-		t := tls.Client(raw, c)
-		conn = &trackedConn{Conn: t, port: p, raw: raw}
-		if err := t.HandshakeContext(ctx); err != nil {
-			return fail(classifyTLS(address, err))
-		}
-		peer = t
-		// This must come before the hello, which contains the token.
-		if id != "" {
-			if r := checkPeer(peer, id); r != nil {
-				return fail(r)
-			}
-		}
+		conn, peer = &trackedConn{Conn: t, port: p, raw: raw}, t
 	case !loopback(raw.RemoteAddr()):
 		return fail(refuse(refusedPlain, "%s is on another machine, but plain TCP is allowed only for loopback addresses; set cluster.tls.ca, cluster.tls.cert and cluster.tls.key", address))
 	}
@@ -189,6 +174,28 @@ func (p *port) dialAt(ctx context.Context, why purpose, to Peer, head time.Durat
 	}
 	p.agreement.compare(me.settings, w.Node, w.Settings)
 	return conn, raw.SetDeadline(time.Time{})
+}
+
+// secure puts TLS on a connection to a node. It comes before the hello, which contains the token.
+func (p *port) secure(ctx context.Context, raw net.Conn, to Peer) (*tls.Conn, error) {
+	host, _, err := net.SplitHostPort(to.Address)
+	if err != nil {
+		return nil, err
+	}
+	c, err := p.tls.client(host)
+	if err != nil {
+		return nil, err
+	}
+	t := tls.Client(raw, c)
+	if err := t.HandshakeContext(ctx); err != nil {
+		return nil, classifyTLS(to.Address, err)
+	}
+	if to.ID != "" {
+		if r := checkPeer(t, to.ID); r != nil {
+			return nil, r
+		}
+	}
+	return t, nil
 }
 
 // classifyTLS turns a refusal by TLS into a *refusedError. Other failures are returned as they are.
