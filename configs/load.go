@@ -114,7 +114,7 @@ func load(fileName string, file []byte, env, set []string) (*Config, error) {
 
 // reservedEnv returns variables with the hub's prefix that belong to other commands and not to the configuration.
 func reservedEnv() []string {
-	return []string{EnvPrefix + "HUB", EnvPrefix + "CONFIG"}
+	return []string{EnvPrefix + "HUB", EnvPrefix + "TOKEN", EnvPrefix + "CA", EnvPrefix + "CONFIG"}
 }
 
 func readEnv(env []string, known *names) (layer, []Problem) {
