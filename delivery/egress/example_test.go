@@ -28,7 +28,7 @@ func ExamplePolicy_CheckAddr() {
 	// Output:
 	// allowed: 93.184.216.34:443
 	// allowed: 10.20.1.5:8080
-	// denied:  address 10.99.1.5 is not a public one, which egress mode edge does not allow unless it is listed
+	// denied:  address 10.99.1.5 is not a public one; egress mode edge allows it only if allow_cidrs or allow_hosts list it
 	// denied:  address 169.254.169.254 is never allowed (part of 169.254.0.0/16)
 	// denied:  port 25 is not allowed, expected 80, 443 or 1024 to 65535
 }

@@ -204,7 +204,7 @@ func (p *Policy) wayOut() string {
 	if p.mode == ModePublic {
 		return "; egress mode public allows no others; mode edge allows those that allow_cidrs or allow_hosts list"
 	}
-	return ", which egress mode " + string(p.mode) + " does not allow unless it is listed"
+	return "; egress mode " + string(p.mode) + " allows it only if allow_cidrs or allow_hosts list it"
 }
 
 // allowsPrivate reports whether the mode or the list allows a non-public address.

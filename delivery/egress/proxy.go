@@ -76,7 +76,7 @@ func (p *Policy) checkProxied(host string, port uint16) error {
 		return denied("host %q is another machine behind the proxy than here", host)
 	}
 	if !p.hostAllowed(host) && isInside(host) {
-		return denied("host %q is not a public name, which egress mode %s does not allow unless allow_hosts lists it", host, p.mode)
+		return denied("host %q is not a public name; egress mode %s allows it only if allow_hosts lists it", host, p.mode)
 	}
 	return nil
 }

@@ -56,7 +56,7 @@ func raw(t *testing.T, n *hubtest.Node, request string) string {
 
 // post returns a request as the clients write it: header lines in this order, then the body.
 func post(target, body string, header ...string) string {
-	return "POST " + target + " HTTP/1.1\r\nHost: hub\r\n" + strings.Join(append(header, ""), "\r\n") +
+	return "POST " + target + " HTTP/1.1\r\nHost: 127.0.0.1\r\n" + strings.Join(append(header, ""), "\r\n") +
 		fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(body), body)
 }
 
@@ -114,10 +114,10 @@ var wire = []exchange{
 	{"no topic", form("hub.mode=register"), badLine + asText + "Empty value found for parameter 'hub.topic'", ""},
 	{"no callback", form("hub.mode=subscribe&hub.topic=T"), badLine + asText + "Empty value found for parameter 'hub.callback'", ""},
 	{"deregister", form("hub.mode=deregister&hub.topic=T"), okLine + asForm + "hub.mode=accepted", ""},
-	{"health", "GET /health HTTP/1.1\r\nHost: hub\r\n\r\n", okLine + "Content-Type: application/json\n\n" + `{"status":"active"}`, ""},
-	{"hub health", "GET /hub/actuator/health HTTP/1.1\r\nHost: hub\r\n\r\n", okLine + "Content-Type: application/json\n\n" + `{"status":"UP"}`, ""},
-	{"consolidator health", "GET /consolidator/actuator/health HTTP/1.1\r\nHost: hub\r\n\r\n", okLine + "Content-Type: application/json\n\n" + `{"status":"UP"}`, ""},
-	{"status of an unknown subscription", "GET /consolidator/subscriptions/status?topic=T&callback=http%3A%2F%2Fx%2F HTTP/1.1\r\nHost: hub\r\n\r\n",
+	{"health", "GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", okLine + "Content-Type: application/json\n\n" + `{"status":"active"}`, ""},
+	{"hub health", "GET /hub/actuator/health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", okLine + "Content-Type: application/json\n\n" + `{"status":"UP"}`, ""},
+	{"consolidator health", "GET /consolidator/actuator/health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", okLine + "Content-Type: application/json\n\n" + `{"status":"UP"}`, ""},
+	{"status of an unknown subscription", "GET /consolidator/subscriptions/status?topic=T&callback=http%3A%2F%2Fx%2F HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
 		"HTTP/1.1 404 Not Found\nContent-Type: application/json\n\n" + `{"message":"Subscription not found for the given topic and callback"}` + "\n", ""},
 }
 
@@ -237,7 +237,7 @@ func TestGoldenFailedContent(t *testing.T) {
 	mac := hmac.New(sha256.New, []byte("OIUAShdasoi"))
 	mac.Write([]byte("demo" + callback + since + "0" + "10"))
 	request := "GET /hub/?topic=demo&callback=" + base64.URLEncoding.EncodeToString([]byte(callback)) + "&timestamp=" + since +
-		"&pageindex=0&messageCount=10 HTTP/1.1\r\nHost: hub\r\nAccept: application/json\r\nX-Subscriber-Signature: " + base64.StdEncoding.EncodeToString(mac.Sum(nil)) + "\r\n\r\n"
+		"&pageindex=0&messageCount=10 HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json\r\nX-Subscriber-Signature: " + base64.StdEncoding.EncodeToString(mac.Sum(nil)) + "\r\n\r\n"
 	hubtest.Eventually(t, "the refused message", func() error {
 		var got struct {
 			FailedContents []struct{ Message, Timestamp string } `json:"failedcontents"`
