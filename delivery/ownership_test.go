@@ -8,6 +8,7 @@ import (
 
 	"quorumhub/delivery"
 	"quorumhub/delivery/placement"
+	"quorumhub/delivery/retry"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
 	"quorumhub/test/fake"
@@ -146,7 +147,7 @@ func TestI4GuardDrain(t *testing.T) {
 func TestI4PlannedMoveOfAWaitingSubscription(t *testing.T) {
 	fleetTest(t, 1, func(string, int, string) fake.Answer { return fake.Answer{Status: 503} }, func(c *fleet) {
 		c.dispatcher = func(o *delivery.DispatcherOptions) {
-			o.Retry.Backoff.Initial, o.Retry.Backoff.Max = time.Hour, time.Hour
+			o.Retry.Backoff = retry.Backoff{Initial: time.Hour, Max: time.Hour, Random: func(n int64) int64 { return n - 1 }} // never short by chance
 		}
 	}, func(c *fleet) {
 		c.subscribe("t", callback(1))
