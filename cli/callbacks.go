@@ -14,11 +14,11 @@ import (
 	"quorumhub/cli/terminal"
 )
 
-// callbacksCmd groups the commands for what callbacks demand of requests.
+// callbacksCmd groups the commands for the headers and credentials of callbacks.
 type callbacksCmd struct {
-	List   listCallbacksCmd  `cmd:"" default:"withargs" help:"List for which callbacks headers and credentials are set; never what they are (the default)."`
+	List   listCallbacksCmd  `cmd:"" default:"withargs" help:"List the callbacks that have headers or credentials, without their values (the default)."`
 	Set    setCallbackCmd    `cmd:"" help:"Set the headers and credentials that the hub sends to callbacks, or replace them."`
-	Remove removeCallbackCmd `cmd:"" help:"Send them no longer."`
+	Remove removeCallbackCmd `cmd:"" help:"Remove the headers and credentials of a callback."`
 }
 
 type listCallbacksCmd struct {
@@ -85,7 +85,7 @@ func (c *setCallbackCmd) Run(ctx context.Context, s Streams) error {
 
 type removeCallbackCmd struct {
 	hubFlags
-	Callback string `arg:"" help:"As listed."`
+	Callback string `arg:"" help:"The callback as listed."`
 }
 
 // Run removes the credentials.

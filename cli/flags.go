@@ -18,7 +18,7 @@ const maxInputBytes = 32 << 20
 
 // hubFlags are shared by every command that talks to a hub.
 type hubFlags struct {
-	Hub     []string     `help:"The hub's URL. With the URLs of several of its nodes (repeated, or separated by commas), another one is asked when one cannot answer, as far as that is safe." default:"${hub}" env:"QUORUMHUB_HUB" placeholder:"URL"`
+	Hub     []string     `help:"The hub's URL. Give several nodes (repeat the flag, or separate them with commas) and the next one is tried when one cannot answer and repeating is safe." default:"${hub}" env:"QUORUMHUB_HUB" placeholder:"URL"`
 	Token   string       `help:"The API key or access token to authenticate with." env:"QUORUMHUB_TOKEN" placeholder:"TOKEN"`
 	CA      string       `name:"ca" help:"A PEM file of CA certificates to trust in addition to the system's." env:"QUORUMHUB_CA" placeholder:"FILE"`
 	Timeout flagDuration `name:"request-timeout" help:"How long to wait for the hub's response." default:"30s" placeholder:"DURATION"`

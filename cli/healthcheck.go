@@ -21,8 +21,8 @@ import (
 
 type healthcheckCmd struct {
 	configFlags
-	URL     string       `name:"url" help:"The node's base URL. Default: where the configuration says that the node listens." placeholder:"URL"`
-	Ready   bool         `help:"Fail also while the node is up but cannot serve, such as without a leader."`
+	URL     string       `name:"url" help:"The node's base URL. Default: the address in the configuration." placeholder:"URL"`
+	Ready   bool         `help:"Also fail while the node is up but cannot serve, for example without a leader."`
 	Timeout flagDuration `help:"How long to wait." default:"3s" placeholder:"DURATION"`
 }
 

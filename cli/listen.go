@@ -31,7 +31,7 @@ type listenCmd struct {
 	secretFlags
 	Topic             string       `help:"Subscribe to this topic: a URL, or the name of a hosted topic. Without it, confirm every intent and leave subscribing to others." placeholder:"TOPIC"`
 	Stream            []string     `help:"Follow a topic as an event stream instead of receiving callbacks: the topic's URL on a node. With the URLs of several nodes, listen switches to another when a node stops. Repeatable." placeholder:"URL"`
-	ForwardTo         string       `help:"Relay every delivery to a local program, and give its answer back to the hub. With --stream, a message is repeated until the program accepts it." placeholder:"URL"`
+	ForwardTo         string       `help:"Relay every delivery to a local program and return its response to the hub. With --stream, a message is repeated until the program accepts it." placeholder:"URL"`
 	Start             string       `help:"With --stream: where to start, which is latest (the default), earliest, an offset or an RFC 3339 time." placeholder:"WHERE"`
 	Addr              string       `help:"The address to listen on." default:"127.0.0.1:0" placeholder:"HOST:PORT"`
 	CallbackURL       string       `name:"callback-url" help:"The URL where the hub reaches this listener. Default: derived from the address." placeholder:"URL"`
@@ -39,7 +39,7 @@ type listenCmd struct {
 	Count             int          `short:"n" help:"Exit after this many messages, not counting duplicates and messages with a bad signature." placeholder:"N"`
 	Timeout           flagDuration `help:"Fail with exit code 5 after this long." placeholder:"DURATION"`
 	Keep              bool         `help:"Leave the subscription when exiting. Without this flag, listen unsubscribes." xor:"exit"`
-	UnsubscribeOnExit bool         `hidden:"" xor:"exit" help:"The default, for scripts that say so."`
+	UnsubscribeOnExit bool         `hidden:"" xor:"exit" help:"No effect: unsubscribing is the default."`
 	Full              bool         `help:"Print whole bodies."`
 	JSON              bool         `name:"json" help:"Print one JSON object per delivery, and nothing else, to standard output."`
 }

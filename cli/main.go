@@ -37,7 +37,7 @@ type commands struct {
 	Dump  dumpCmd  `cmd:"" group:"cluster" help:"Export a hub's topics, limits and access rules as YAML, for version control."`
 	Apply applyCmd `cmd:"" group:"cluster" help:"Make a hub match YAML files: topics, limits, access rules, paused subscriptions."`
 
-	Callbacks callbacksCmd `cmd:"" group:"cluster" help:"Manage the headers and credentials that callbacks demand of the hub."`
+	Callbacks callbacksCmd `cmd:"" group:"cluster" help:"Manage the headers and credentials that callbacks require."`
 	Keys      keysCmd      `cmd:"" group:"cluster" help:"Manage the sealing keys that encrypt secrets at rest."`
 
 	Cluster clusterCmd `cmd:"" group:"cluster" help:"Manage a cluster and its nodes."`

@@ -15,9 +15,9 @@ import (
 type reassignCmd struct {
 	hubFlags
 	IDs    []string `arg:"" optional:"" name:"ID" help:"The subscriptions, such as s-17; without any, all of --from."`
-	From   string   `help:"The present owner, such as key/0123456789ab." placeholder:"PRINCIPAL"`
+	From   string   `help:"The current owner, such as key/0123456789ab." placeholder:"PRINCIPAL"`
 	To     string   `help:"The new owner, such as issuer:idp/123." placeholder:"PRINCIPAL"`
-	Nobody bool     `help:"Leave them to whoever renews them next."`
+	Nobody bool     `help:"Release them to the next principal that renews them."`
 	JSON   bool     `name:"json" help:"Print JSON."`
 }
 
@@ -44,7 +44,7 @@ func (c *reassignCmd) Run(ctx context.Context, s Streams) error {
 
 type usageCmd struct {
 	hubFlags
-	Principal string `arg:"" optional:"" help:"The principal, such as issuer:idp/123. By default all, or you yourself unless you may see all (admin.view)."`
+	Principal string `arg:"" optional:"" help:"The principal, such as issuer:idp/123. Default: all with admin.view, otherwise yourself."`
 	JSON      bool   `name:"json" help:"Print JSON: {\"items\": [...]}."`
 }
 

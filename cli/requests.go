@@ -14,7 +14,7 @@ type requestsCmd struct {
 	Topic    string `help:"Only those about this topic: a URL, or the name of a hosted topic." placeholder:"TOPIC"`
 	Callback string `help:"Only those about this callback." placeholder:"URL"`
 	State    string `help:"Only those that are pending or failed." enum:",pending,failed" default:"" placeholder:"STATE"`
-	Mine     bool   `help:"Only your own. So it is anyway unless you may see all (admin.view)."`
+	Mine     bool   `help:"Only your own. This is the default without admin.view."`
 	JSON     bool   `name:"json" help:"Print JSON: {\"items\": [...]}."`
 }
 

@@ -24,7 +24,7 @@ type subscribeCmd struct {
 	Key      string    `help:"The key of keyed deliveries: header:NAME or json:POINTER." placeholder:"KEY"`
 	Group    string    `help:"The consumer group to join." placeholder:"NAME"`
 	Rate     float64   `help:"The maximum number of messages per second." placeholder:"N"`
-	Method   string    `name:"signature-method" help:"The only method of X-Hub-Signature that the receiver knows: sha1, sha256, sha384 or sha512." placeholder:"METHOD"`
+	Method   string    `name:"signature-method" help:"The X-Hub-Signature method that the receiver supports: sha1, sha256, sha384 or sha512." placeholder:"METHOD"`
 	Scheme   string    `name:"signature-scheme" help:"standard-webhooks adds the signature headers of Standard Webhooks." placeholder:"SCHEME"`
 	JSON     bool      `name:"json" help:"Print JSON."`
 }
@@ -70,7 +70,7 @@ func (c *unsubscribeCmd) Run(ctx context.Context, s Streams) error {
 
 // waitFlag says how long a command waits for a request to be settled.
 type waitFlag struct {
-	Wait flagDuration `help:"How long to wait for the callback to confirm; 0: not at all." default:"1m" placeholder:"DURATION"`
+	Wait flagDuration `help:"How long to wait for the callback to confirm; 0 does not wait." default:"1m" placeholder:"DURATION"`
 }
 
 // sendIntent sends a request and waits until the callback has confirmed it. That it did not is an error, with the reason.

@@ -23,7 +23,7 @@ type subscriptionsCmd struct {
 	Resume resumeCmd            `cmd:"" help:"Resume deliveries to a paused subscription where they stopped."`
 	Rewind rewindCmd            `cmd:"" help:"Move a subscription's cursor back or forward."`
 	Assign reassignCmd          `cmd:"" name:"reassign" help:"Give subscriptions another owner, such as those of a revoked key."`
-	Sign   signCmd              `cmd:"" help:"Set the method of a subscription's X-Hub-Signature, for software that knows only one."`
+	Sign   signCmd              `cmd:"" help:"Set the method of a subscription's X-Hub-Signature, for receivers that support only one."`
 	End    endCmd               `cmd:"" help:"End a subscription and notify its callback (hub.mode=denied)."`
 }
 
@@ -56,7 +56,7 @@ func (c *resumeCmd) Run(ctx context.Context, s Streams) error {
 
 type signCmd struct {
 	subscriptionFlags
-	Method string `required:"" enum:"sha1,sha256,sha384,sha512,default" help:"sha1, sha256, sha384, sha512, or default for what the subscriber asked for or else the hub's default." placeholder:"METHOD"`
+	Method string `required:"" enum:"sha1,sha256,sha384,sha512,default" help:"sha1, sha256, sha384, sha512, or default: the subscriber's choice, or else the hub's." placeholder:"METHOD"`
 }
 
 func (c *signCmd) Run(ctx context.Context, s Streams) error {
@@ -108,7 +108,7 @@ type listSubscriptionsCmd struct {
 	hubFlags
 	Topic    string `help:"Only those of this topic: a URL, or the name of a hosted topic." placeholder:"TOPIC"`
 	Callback string `help:"Only those of this callback." placeholder:"URL"`
-	Mine     bool   `help:"Only your own. So it is anyway unless you may see all (admin.view)."`
+	Mine     bool   `help:"Only your own. This is the default without admin.view."`
 	JSON     bool   `name:"json" help:"Print JSON: {\"items\": [...]}."`
 }
 
