@@ -297,8 +297,9 @@ func kindOf(n *yaml.Node) string {
 	}
 }
 
-// lowerFirst makes a sentence the end of another.
+// lowerFirst makes the first sentence of s the end of another.
 func lowerFirst(s string) string {
+	s, _, _ = strings.Cut(s, ". ")
 	s = strings.TrimSuffix(s, ".")
 	if s == "" {
 		return s

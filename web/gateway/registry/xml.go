@@ -126,7 +126,7 @@ func xmlMessage(err error) string {
 	return message
 }
 
-// element makes an element of a start tag, which stands between two offsets.
+// element makes an element of a start tag, which stands between two offsets. Attributes given twice are left to walk.
 func (r *xmlReader) element(t xml.StartElement, at Position, start, end int) *element {
 	e := &element{name: t.Name.Local, at: at}
 	if t.Name.Space != "" && bytes.HasPrefix(r.text[start:end], []byte("<"+t.Name.Space+":")) {
@@ -145,11 +145,6 @@ func (r *xmlReader) element(t xml.StartElement, at Position, start, end int) *el
 		}
 		if a.Name.Space != "" {
 			name = a.Name.Space + ":" + name
-		}
-		for _, other := range e.attrs {
-			if other.name == name {
-				r.add(position, nil, "the attribute %s is given twice", clip(name))
-			}
 		}
 		e.attrs = append(e.attrs, attr{name: name, value: a.Value, at: position})
 	}
