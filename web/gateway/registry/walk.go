@@ -257,7 +257,9 @@ func (f *form) kindMistake(n *yaml.Node, plain bool) string {
 		return fmt.Sprintf("got %q, expected %s", clip(n.Value), f.expected)
 	case f.onlyNumber && (tag != "!!int" || quoted):
 		return fmt.Sprintf("got %q, expected %s, without quotes", clip(n.Value), f.expected)
-	case tag == "!!bool" && !f.truth, (tag == "!!int" || tag == "!!float") && !f.number:
+	case f.onlyTruth, f.onlyNumber:
+		return ""
+	case tag == "!!bool", tag == "!!float" && f.whole, (tag == "!!int" || tag == "!!float") && !f.number:
 		return fmt.Sprintf("got %s, expected %s; a text that looks like something else needs quotes", clip(n.Value), f.expected)
 	}
 	return ""
