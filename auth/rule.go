@@ -27,14 +27,16 @@ const (
 	ActionTopics        = Action("admin.topics")        // retention of a topic
 	ActionCluster       = Action("admin.cluster")       // members, leadership
 	ActionBackup        = Action("admin.backup")
-	ActionImport        = Action("admin.import") // topics and subscriptions of another hub, without verifying intent
-	ActionAuth          = Action("admin.auth")   // rules and API keys
-	ActionKeys          = Action("admin.keys")   // sealing keys
+	ActionImport        = Action("admin.import")  // topics and subscriptions of another hub, without verifying intent
+	ActionAuth          = Action("admin.auth")    // rules and API keys
+	ActionKeys          = Action("admin.keys")    // sealing keys
+	ActionGateway       = Action("admin.gateway") // the gateway's registry
 )
 
 // actions lists all actions. It is never changed.
 var actions = [...]Action{ActionRegister, ActionDeregister, ActionPublish, ActionSubscribe, ActionUnsubscribe, ActionRead, ActionGroupJoin,
-	ActionView, ActionSubscriptions, ActionDeadLetters, ActionTopics, ActionCluster, ActionBackup, ActionImport, ActionAuth, ActionKeys}
+	ActionView, ActionSubscriptions, ActionDeadLetters, ActionTopics, ActionCluster, ActionBackup, ActionImport, ActionAuth, ActionKeys,
+	ActionGateway}
 
 // Rule grants callers actions on topics. Without a rule nothing is allowed, and no rule revokes what another one grants.
 type Rule struct {

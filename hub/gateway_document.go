@@ -19,7 +19,7 @@ import (
 
 // Bounds of a gateway's registry.
 const (
-	MaxGatewayBytes       = 16 << 20 // text and files together
+	MaxGatewayBytes       = 8 << 20 // text and files together
 	MaxGatewayFiles       = 1000
 	MaxGatewaySecretBytes = 64 << 10 // names and values together
 	maxGatewayNameBytes   = 255      // of a file or a secret
@@ -75,6 +75,9 @@ type GatewayChecker interface {
 	// CheckGateway returns everything that is wrong with a registry.
 	CheckGateway(d *GatewayDocument) []GatewayMistake
 }
+
+// SecretNames returns the names of the secrets, in order.
+func (d *GatewayDocument) SecretNames() []string { return slices.Sorted(maps.Keys(d.Secrets)) }
 
 // checkSize returns an error for a document over one of the bounds.
 func (d *GatewayDocument) checkSize() error {

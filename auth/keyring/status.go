@@ -28,7 +28,9 @@ type KeyUse struct {
 }
 
 // Secrets returns the total.
-func (u *KeyUse) Secrets() int { return u.Subscriptions + u.Former + u.Requests + u.Callbacks + u.Gateway }
+func (u *KeyUse) Secrets() int {
+	return u.Subscriptions + u.Former + u.Requests + u.Callbacks + u.Gateway
+}
 
 // NodeKeys lists the keys a node holds.
 type NodeKeys struct {
