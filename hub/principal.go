@@ -84,6 +84,20 @@ func (s *Service) caller(ctx context.Context) *hubpb.Caller {
 		MaxKeys: limit(q.IdempotencyKeys), MaxNonces: limit(q.NoncesPerMinute), MaxApiKeys: limit(q.APIKeys)}
 }
 
+// checkFounded refuses what a principal would make while a new cluster has no feature level: it would belong to nobody.
+func (s *Service) checkFounded(ctx context.Context) error {
+	if s.levelKnown.Load() || s.principal(ctx) == "" {
+		return nil
+	}
+	var level uint32
+	s.state.View(func(st *State) { level = st.FeatureLevel() })
+	if level == 0 {
+		return Errorf(CodeUnavailable, "the nodes of this new cluster have not agreed on a feature level yet, so nothing could have an owner; try again shortly")
+	}
+	s.levelKnown.Store(true)
+	return nil
+}
+
 // subscriber is caller for a subscribe or unsubscribe request.
 func (s *Service) subscriber(ctx context.Context, r *SubscribeRequest) *hubpb.Caller {
 	c := s.caller(ctx)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"quorumhub/hub/hubpb"
@@ -83,6 +84,8 @@ type Service struct {
 	proposer Proposer
 	state    StateReader
 	secrets  SecretBox
+
+	levelKnown atomic.Bool // the cluster has a feature level
 }
 
 // NewService returns a Service.
@@ -93,6 +96,11 @@ func NewService(policy Policy, namer *TopicNamer, proposer Proposer, state State
 func (s *Service) authorize(ctx context.Context, a Action, topic string) error {
 	if err := checkReserved(a, topic); err != nil {
 		return err
+	}
+	if a != ActionRead {
+		if err := s.checkFounded(ctx); err != nil {
+			return err
+		}
 	}
 	if s.policy.Authorize == nil {
 		return nil
