@@ -712,6 +712,8 @@ type Event struct {
 	//	*Event_CallbackCredentialsSet
 	//	*Event_NodeUrlsSet
 	//	*Event_SubscriptionSignatureSet
+	//	*Event_QuotaSet
+	//	*Event_QuotaRemoved
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1168,6 +1170,24 @@ func (x *Event) GetSubscriptionSignatureSet() *SubscriptionSignatureSet {
 	return nil
 }
 
+func (x *Event) GetQuotaSet() *QuotaSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_QuotaSet); ok {
+			return x.QuotaSet
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetQuotaRemoved() *QuotaRemoved {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_QuotaRemoved); ok {
+			return x.QuotaRemoved
+		}
+	}
+	return nil
+}
+
 type isEvent_Kind interface {
 	isEvent_Kind()
 }
@@ -1356,6 +1376,14 @@ type Event_SubscriptionSignatureSet struct {
 	SubscriptionSignatureSet *SubscriptionSignatureSet `protobuf:"bytes,81,opt,name=subscription_signature_set,json=subscriptionSignatureSet,proto3,oneof"`
 }
 
+type Event_QuotaSet struct {
+	QuotaSet *QuotaSet `protobuf:"bytes,120,opt,name=quota_set,json=quotaSet,proto3,oneof"`
+}
+
+type Event_QuotaRemoved struct {
+	QuotaRemoved *QuotaRemoved `protobuf:"bytes,121,opt,name=quota_removed,json=quotaRemoved,proto3,oneof"`
+}
+
 func (*Event_ClusterInitialized) isEvent_Kind() {}
 
 func (*Event_TopicRegistered) isEvent_Kind() {}
@@ -1448,21 +1476,27 @@ func (*Event_NodeUrlsSet) isEvent_Kind() {}
 
 func (*Event_SubscriptionSignatureSet) isEvent_Kind() {}
 
+func (*Event_QuotaSet) isEvent_Kind() {}
+
+func (*Event_QuotaRemoved) isEvent_Kind() {}
+
 // Caller is the principal behind an event, with what the proposing node knows of its rights and limits. An absent
 // caller is one without rights over what others own, and without limits. A limit of 0 does not apply.
 type Caller struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	Principal        string                 `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`             // <authority>/<subject>; empty: none
-	Operator         bool                   `protobuf:"varint,2,opt,name=operator,proto3" json:"operator,omitempty"`              // may act on what others own
-	MayJoin          bool                   `protobuf:"varint,3,opt,name=may_join,json=mayJoin,proto3" json:"may_join,omitempty"` // a rule lets it join consumer groups of the topic that others own
-	MaxTopics        uint32                 `protobuf:"varint,4,opt,name=max_topics,json=maxTopics,proto3" json:"max_topics,omitempty"`
-	MaxSubscriptions uint32                 `protobuf:"varint,5,opt,name=max_subscriptions,json=maxSubscriptions,proto3" json:"max_subscriptions,omitempty"`
-	MaxRequests      uint32                 `protobuf:"varint,6,opt,name=max_requests,json=maxRequests,proto3" json:"max_requests,omitempty"` // waiting for verification
-	MaxKeys          uint32                 `protobuf:"varint,7,opt,name=max_keys,json=maxKeys,proto3" json:"max_keys,omitempty"`             // idempotency keys
-	MaxNonces        uint32                 `protobuf:"varint,8,opt,name=max_nonces,json=maxNonces,proto3" json:"max_nonces,omitempty"`       // a minute
-	MaxApiKeys       uint32                 `protobuf:"varint,9,opt,name=max_api_keys,json=maxApiKeys,proto3" json:"max_api_keys,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Principal          string                 `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`             // <authority>/<subject>; empty: none
+	Operator           bool                   `protobuf:"varint,2,opt,name=operator,proto3" json:"operator,omitempty"`              // may act on what others own
+	MayJoin            bool                   `protobuf:"varint,3,opt,name=may_join,json=mayJoin,proto3" json:"may_join,omitempty"` // a rule lets it join consumer groups of the topic that others own
+	MaxTopics          uint32                 `protobuf:"varint,4,opt,name=max_topics,json=maxTopics,proto3" json:"max_topics,omitempty"`
+	MaxSubscriptions   uint32                 `protobuf:"varint,5,opt,name=max_subscriptions,json=maxSubscriptions,proto3" json:"max_subscriptions,omitempty"`
+	MaxRequests        uint32                 `protobuf:"varint,6,opt,name=max_requests,json=maxRequests,proto3" json:"max_requests,omitempty"` // waiting for verification
+	MaxKeys            uint32                 `protobuf:"varint,7,opt,name=max_keys,json=maxKeys,proto3" json:"max_keys,omitempty"`             // idempotency keys
+	MaxNonces          uint32                 `protobuf:"varint,8,opt,name=max_nonces,json=maxNonces,proto3" json:"max_nonces,omitempty"`       // a minute
+	MaxApiKeys         uint32                 `protobuf:"varint,9,opt,name=max_api_keys,json=maxApiKeys,proto3" json:"max_api_keys,omitempty"`
+	MaxStoredBytes     uint64                 `protobuf:"varint,10,opt,name=max_stored_bytes,json=maxStoredBytes,proto3" json:"max_stored_bytes,omitempty"`               // of the messages of its topics; recorded with what it owns
+	MaxDeadLetterBytes uint64                 `protobuf:"varint,11,opt,name=max_dead_letter_bytes,json=maxDeadLetterBytes,proto3" json:"max_dead_letter_bytes,omitempty"` // recorded likewise
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Caller) Reset() {
@@ -1554,6 +1588,20 @@ func (x *Caller) GetMaxNonces() uint32 {
 func (x *Caller) GetMaxApiKeys() uint32 {
 	if x != nil {
 		return x.MaxApiKeys
+	}
+	return 0
+}
+
+func (x *Caller) GetMaxStoredBytes() uint64 {
+	if x != nil {
+		return x.MaxStoredBytes
+	}
+	return 0
+}
+
+func (x *Caller) GetMaxDeadLetterBytes() uint64 {
+	if x != nil {
+		return x.MaxDeadLetterBytes
 	}
 	return 0
 }
@@ -2313,6 +2361,7 @@ type RetentionSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	Retention     *Retention             `protobuf:"bytes,2,opt,name=retention,proto3" json:"retention,omitempty"` // absent: the hub's limits
+	Owner         string                 `protobuf:"bytes,70,opt,name=owner,proto3" json:"owner,omitempty"`        // ignored unless the topic belongs to it; empty: an operator's decision
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2359,6 +2408,13 @@ func (x *RetentionSet) GetRetention() *Retention {
 		return x.Retention
 	}
 	return nil
+}
+
+func (x *RetentionSet) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
 }
 
 // Retention limits how much of a topic is kept. An absent field means the hub's setting, 0 means no limit.
@@ -5153,6 +5209,137 @@ func (x *AccessRuleRemoved) GetBy() string {
 	return ""
 }
 
+// QuotaSet sets quotas of a principal, of a role, or of everybody (default), in place of those set before.
+type QuotaSet struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Quotas []byte                 `protobuf:"bytes,2,opt,name=quotas,proto3" json:"quotas,omitempty"` // JSON, validated by the proposer
+	By     string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	// Of a principal, as the proposer understands them; absent: not set.
+	MaxStoredBytes     *uint64 `protobuf:"varint,4,opt,name=max_stored_bytes,json=maxStoredBytes,proto3,oneof" json:"max_stored_bytes,omitempty"`
+	MaxDeadLetterBytes *uint64 `protobuf:"varint,5,opt,name=max_dead_letter_bytes,json=maxDeadLetterBytes,proto3,oneof" json:"max_dead_letter_bytes,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *QuotaSet) Reset() {
+	*x = QuotaSet{}
+	mi := &file_hub_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaSet) ProtoMessage() {}
+
+func (x *QuotaSet) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaSet.ProtoReflect.Descriptor instead.
+func (*QuotaSet) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *QuotaSet) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *QuotaSet) GetQuotas() []byte {
+	if x != nil {
+		return x.Quotas
+	}
+	return nil
+}
+
+func (x *QuotaSet) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *QuotaSet) GetMaxStoredBytes() uint64 {
+	if x != nil && x.MaxStoredBytes != nil {
+		return *x.MaxStoredBytes
+	}
+	return 0
+}
+
+func (x *QuotaSet) GetMaxDeadLetterBytes() uint64 {
+	if x != nil && x.MaxDeadLetterBytes != nil {
+		return *x.MaxDeadLetterBytes
+	}
+	return 0
+}
+
+// QuotaRemoved removes what QuotaSet has set.
+type QuotaRemoved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuotaRemoved) Reset() {
+	*x = QuotaRemoved{}
+	mi := &file_hub_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaRemoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaRemoved) ProtoMessage() {}
+
+func (x *QuotaRemoved) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaRemoved.ProtoReflect.Descriptor instead.
+func (*QuotaRemoved) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *QuotaRemoved) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *QuotaRemoved) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 // NonceClaimed consumes the nonce of a signed request. Of several claims the first in the log succeeds.
 type NonceClaimed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5165,7 +5352,7 @@ type NonceClaimed struct {
 
 func (x *NonceClaimed) Reset() {
 	*x = NonceClaimed{}
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5177,7 +5364,7 @@ func (x *NonceClaimed) String() string {
 func (*NonceClaimed) ProtoMessage() {}
 
 func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5190,7 +5377,7 @@ func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceClaimed.ProtoReflect.Descriptor instead.
 func (*NonceClaimed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{56}
+	return file_hub_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *NonceClaimed) GetNonce() []byte {
@@ -5226,7 +5413,7 @@ type SealingKeyAnnounced struct {
 
 func (x *SealingKeyAnnounced) Reset() {
 	*x = SealingKeyAnnounced{}
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5238,7 +5425,7 @@ func (x *SealingKeyAnnounced) String() string {
 func (*SealingKeyAnnounced) ProtoMessage() {}
 
 func (x *SealingKeyAnnounced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5251,7 +5438,7 @@ func (x *SealingKeyAnnounced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeyAnnounced.ProtoReflect.Descriptor instead.
 func (*SealingKeyAnnounced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{57}
+	return file_hub_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *SealingKeyAnnounced) GetKey() string {
@@ -5279,7 +5466,7 @@ type SealingKeySwitched struct {
 
 func (x *SealingKeySwitched) Reset() {
 	*x = SealingKeySwitched{}
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5291,7 +5478,7 @@ func (x *SealingKeySwitched) String() string {
 func (*SealingKeySwitched) ProtoMessage() {}
 
 func (x *SealingKeySwitched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5304,7 +5491,7 @@ func (x *SealingKeySwitched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeySwitched.ProtoReflect.Descriptor instead.
 func (*SealingKeySwitched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{58}
+	return file_hub_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *SealingKeySwitched) GetKey() string {
@@ -5332,7 +5519,7 @@ type SecretsReencrypted struct {
 
 func (x *SecretsReencrypted) Reset() {
 	*x = SecretsReencrypted{}
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5344,7 +5531,7 @@ func (x *SecretsReencrypted) String() string {
 func (*SecretsReencrypted) ProtoMessage() {}
 
 func (x *SecretsReencrypted) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5357,7 +5544,7 @@ func (x *SecretsReencrypted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretsReencrypted.ProtoReflect.Descriptor instead.
 func (*SecretsReencrypted) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{59}
+	return file_hub_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *SecretsReencrypted) GetItems() []*SecretsReencrypted_Item {
@@ -5379,7 +5566,7 @@ type SealingKeyRetired struct {
 
 func (x *SealingKeyRetired) Reset() {
 	*x = SealingKeyRetired{}
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5391,7 +5578,7 @@ func (x *SealingKeyRetired) String() string {
 func (*SealingKeyRetired) ProtoMessage() {}
 
 func (x *SealingKeyRetired) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5404,7 +5591,7 @@ func (x *SealingKeyRetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeyRetired.ProtoReflect.Descriptor instead.
 func (*SealingKeyRetired) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{60}
+	return file_hub_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *SealingKeyRetired) GetKey() string {
@@ -5432,7 +5619,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5444,7 +5631,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5457,7 +5644,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{61}
+	return file_hub_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -5505,7 +5692,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5517,7 +5704,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5530,7 +5717,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{62}
+	return file_hub_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *MetaRow) GetNextGroup() uint64 {
@@ -5705,7 +5892,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5717,7 +5904,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5730,7 +5917,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{63}
+	return file_hub_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -5765,13 +5952,14 @@ type TopicRow struct {
 	Retention     *Retention             `protobuf:"bytes,50,opt,name=retention,proto3" json:"retention,omitempty"`
 	Owner         string                 `protobuf:"bytes,70,opt,name=owner,proto3" json:"owner,omitempty"`              // principal; empty: none
 	Provisional   bool                   `protobuf:"varint,71,opt,name=provisional,proto3" json:"provisional,omitempty"` // a subscription created it: the first publisher becomes the owner
+	Stored        *StoredBytes           `protobuf:"bytes,72,opt,name=stored,proto3" json:"stored,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5783,7 +5971,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5796,7 +5984,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{64}
+	return file_hub_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -5911,6 +6099,90 @@ func (x *TopicRow) GetProvisional() bool {
 	return false
 }
 
+func (x *TopicRow) GetStored() *StoredBytes {
+	if x != nil {
+		return x.Stored
+	}
+	return nil
+}
+
+// StoredBytes counts the bytes of a topic's messages, as stored. Sums count from the topic's first counted message.
+type StoredBytes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Total         uint64                 `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"`
+	Freed         uint64                 `protobuf:"varint,2,opt,name=freed,proto3" json:"freed,omitempty"`                                       // of these, dropped
+	Stride        uint64                 `protobuf:"varint,3,opt,name=stride,proto3" json:"stride,omitempty"`                                     // at least this much lies between two marks
+	MarkOffsets   []uint64               `protobuf:"varint,4,rep,packed,name=mark_offsets,json=markOffsets,proto3" json:"mark_offsets,omitempty"` // ascending
+	MarkSums      []uint64               `protobuf:"varint,5,rep,packed,name=mark_sums,json=markSums,proto3" json:"mark_sums,omitempty"`          // up to and including that message
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoredBytes) Reset() {
+	*x = StoredBytes{}
+	mi := &file_hub_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoredBytes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoredBytes) ProtoMessage() {}
+
+func (x *StoredBytes) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoredBytes.ProtoReflect.Descriptor instead.
+func (*StoredBytes) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *StoredBytes) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *StoredBytes) GetFreed() uint64 {
+	if x != nil {
+		return x.Freed
+	}
+	return 0
+}
+
+func (x *StoredBytes) GetStride() uint64 {
+	if x != nil {
+		return x.Stride
+	}
+	return 0
+}
+
+func (x *StoredBytes) GetMarkOffsets() []uint64 {
+	if x != nil {
+		return x.MarkOffsets
+	}
+	return nil
+}
+
+func (x *StoredBytes) GetMarkSums() []uint64 {
+	if x != nil {
+		return x.MarkSums
+	}
+	return nil
+}
+
 type SubscriptionRow struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Id                uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -5944,7 +6216,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5956,7 +6228,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5969,7 +6241,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{65}
+	return file_hub_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -6166,7 +6438,7 @@ type GroupRow struct {
 
 func (x *GroupRow) Reset() {
 	*x = GroupRow{}
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6178,7 +6450,7 @@ func (x *GroupRow) String() string {
 func (*GroupRow) ProtoMessage() {}
 
 func (x *GroupRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6191,7 +6463,7 @@ func (x *GroupRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRow.ProtoReflect.Descriptor instead.
 func (*GroupRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{66}
+	return file_hub_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *GroupRow) GetId() uint64 {
@@ -6275,7 +6547,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6287,7 +6559,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6300,7 +6572,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{67}
+	return file_hub_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -6336,7 +6608,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6348,7 +6620,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6361,7 +6633,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{68}
+	return file_hub_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -6414,7 +6686,7 @@ type FailedRequestRow struct {
 
 func (x *FailedRequestRow) Reset() {
 	*x = FailedRequestRow{}
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6426,7 +6698,7 @@ func (x *FailedRequestRow) String() string {
 func (*FailedRequestRow) ProtoMessage() {}
 
 func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6439,7 +6711,7 @@ func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedRequestRow.ProtoReflect.Descriptor instead.
 func (*FailedRequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{69}
+	return file_hub_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *FailedRequestRow) GetNumber() uint64 {
@@ -6559,7 +6831,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6571,7 +6843,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6584,7 +6856,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{70}
+	return file_hub_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -6725,7 +6997,7 @@ type PendingBlobRow struct {
 
 func (x *PendingBlobRow) Reset() {
 	*x = PendingBlobRow{}
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6737,7 +7009,7 @@ func (x *PendingBlobRow) String() string {
 func (*PendingBlobRow) ProtoMessage() {}
 
 func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6750,7 +7022,7 @@ func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PendingBlobRow.ProtoReflect.Descriptor instead.
 func (*PendingBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{71}
+	return file_hub_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *PendingBlobRow) GetParts() []uint64 {
@@ -6787,7 +7059,7 @@ type MessageBlobRow struct {
 
 func (x *MessageBlobRow) Reset() {
 	*x = MessageBlobRow{}
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6799,7 +7071,7 @@ func (x *MessageBlobRow) String() string {
 func (*MessageBlobRow) ProtoMessage() {}
 
 func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6812,7 +7084,7 @@ func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageBlobRow.ProtoReflect.Descriptor instead.
 func (*MessageBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{72}
+	return file_hub_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *MessageBlobRow) GetTopic() uint64 {
@@ -6860,7 +7132,7 @@ type NodeRow struct {
 
 func (x *NodeRow) Reset() {
 	*x = NodeRow{}
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6872,7 +7144,7 @@ func (x *NodeRow) String() string {
 func (*NodeRow) ProtoMessage() {}
 
 func (x *NodeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6885,7 +7157,7 @@ func (x *NodeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
 func (*NodeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{73}
+	return file_hub_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *NodeRow) GetNode() string {
@@ -6966,7 +7238,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6978,7 +7250,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6991,7 +7263,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{74}
+	return file_hub_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -7054,7 +7326,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7066,7 +7338,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7079,7 +7351,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{75}
+	return file_hub_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -7113,7 +7385,7 @@ type AccessRuleRow struct {
 
 func (x *AccessRuleRow) Reset() {
 	*x = AccessRuleRow{}
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7125,7 +7397,7 @@ func (x *AccessRuleRow) String() string {
 func (*AccessRuleRow) ProtoMessage() {}
 
 func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7138,7 +7410,7 @@ func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleRow.ProtoReflect.Descriptor instead.
 func (*AccessRuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{76}
+	return file_hub_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *AccessRuleRow) GetRule() *AccessRuleSet {
@@ -7155,6 +7427,127 @@ func (x *AccessRuleRow) GetSetAt() int64 {
 	return 0
 }
 
+type QuotaRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Set           *QuotaSet              `protobuf:"bytes,1,opt,name=set,proto3" json:"set,omitempty"`
+	SetAt         int64                  `protobuf:"varint,2,opt,name=set_at,json=setAt,proto3" json:"set_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuotaRow) Reset() {
+	*x = QuotaRow{}
+	mi := &file_hub_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaRow) ProtoMessage() {}
+
+func (x *QuotaRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaRow.ProtoReflect.Descriptor instead.
+func (*QuotaRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *QuotaRow) GetSet() *QuotaSet {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *QuotaRow) GetSetAt() int64 {
+	if x != nil {
+		return x.SetAt
+	}
+	return 0
+}
+
+// PrincipalRow holds the limits of a principal that the fold applies when others act: in bytes, 0: none.
+type PrincipalRow struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Owner              string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"` // the principal
+	MaxStoredBytes     uint64                 `protobuf:"varint,2,opt,name=max_stored_bytes,json=maxStoredBytes,proto3" json:"max_stored_bytes,omitempty"`
+	MaxDeadLetterBytes uint64                 `protobuf:"varint,3,opt,name=max_dead_letter_bytes,json=maxDeadLetterBytes,proto3" json:"max_dead_letter_bytes,omitempty"`
+	DroppedLetters     uint64                 `protobuf:"varint,4,opt,name=dropped_letters,json=droppedLetters,proto3" json:"dropped_letters,omitempty"` // dead letters that its quota has dropped
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *PrincipalRow) Reset() {
+	*x = PrincipalRow{}
+	mi := &file_hub_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrincipalRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrincipalRow) ProtoMessage() {}
+
+func (x *PrincipalRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrincipalRow.ProtoReflect.Descriptor instead.
+func (*PrincipalRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *PrincipalRow) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *PrincipalRow) GetMaxStoredBytes() uint64 {
+	if x != nil {
+		return x.MaxStoredBytes
+	}
+	return 0
+}
+
+func (x *PrincipalRow) GetMaxDeadLetterBytes() uint64 {
+	if x != nil {
+		return x.MaxDeadLetterBytes
+	}
+	return 0
+}
+
+func (x *PrincipalRow) GetDroppedLetters() uint64 {
+	if x != nil {
+		return x.DroppedLetters
+	}
+	return 0
+}
+
 type NonceRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Until         int64                  `protobuf:"varint,1,opt,name=until,proto3" json:"until,omitempty"`
@@ -7166,7 +7559,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7178,7 +7571,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7191,7 +7584,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{77}
+	return file_hub_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -7227,7 +7620,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7239,7 +7632,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7252,7 +7645,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{78}
+	return file_hub_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -7286,7 +7679,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7298,7 +7691,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7311,7 +7704,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{79}
+	return file_hub_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -7337,7 +7730,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7349,7 +7742,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7362,7 +7755,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{80}
+	return file_hub_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -7384,7 +7777,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7396,7 +7789,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7409,7 +7802,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{81}
+	return file_hub_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -7450,7 +7843,7 @@ type CallbackCredentialsRow struct {
 
 func (x *CallbackCredentialsRow) Reset() {
 	*x = CallbackCredentialsRow{}
-	mi := &file_hub_proto_msgTypes[82]
+	mi := &file_hub_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7462,7 +7855,7 @@ func (x *CallbackCredentialsRow) String() string {
 func (*CallbackCredentialsRow) ProtoMessage() {}
 
 func (x *CallbackCredentialsRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[82]
+	mi := &file_hub_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7475,7 +7868,7 @@ func (x *CallbackCredentialsRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallbackCredentialsRow.ProtoReflect.Descriptor instead.
 func (*CallbackCredentialsRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{82}
+	return file_hub_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *CallbackCredentialsRow) GetSet() *CallbackCredentialsSet {
@@ -7502,7 +7895,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[83]
+	mi := &file_hub_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7514,7 +7907,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[83]
+	mi := &file_hub_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7557,7 +7950,7 @@ type SecretsReencrypted_Item struct {
 
 func (x *SecretsReencrypted_Item) Reset() {
 	*x = SecretsReencrypted_Item{}
-	mi := &file_hub_proto_msgTypes[84]
+	mi := &file_hub_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7569,7 +7962,7 @@ func (x *SecretsReencrypted_Item) String() string {
 func (*SecretsReencrypted_Item) ProtoMessage() {}
 
 func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[84]
+	mi := &file_hub_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7582,7 +7975,7 @@ func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretsReencrypted_Item.ProtoReflect.Descriptor instead.
 func (*SecretsReencrypted_Item) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{59, 0}
+	return file_hub_proto_rawDescGZIP(), []int{61, 0}
 }
 
 func (x *SecretsReencrypted_Item) GetSubscription() uint64 {
@@ -7630,7 +8023,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[85]
+	mi := &file_hub_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7642,7 +8035,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[85]
+	mi := &file_hub_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7655,7 +8048,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{61, 0}
+	return file_hub_proto_rawDescGZIP(), []int{63, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -7685,7 +8078,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xc6\x1c\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xc0\x1d\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -7735,8 +8128,10 @@ const file_hub_proto_rawDesc = "" +
 	"\x18subscriptions_reassigned\x18C \x01(\v2%.quorumhub.v1.SubscriptionsReassignedH\x00R\x17subscriptionsReassigned\x12`\n" +
 	"\x18callback_credentials_set\x18d \x01(\v2$.quorumhub.v1.CallbackCredentialsSetH\x00R\x16callbackCredentialsSet\x12?\n" +
 	"\rnode_urls_set\x18P \x01(\v2\x19.quorumhub.v1.NodeUrlsSetH\x00R\vnodeUrlsSet\x12f\n" +
-	"\x1asubscription_signature_set\x18Q \x01(\v2&.quorumhub.v1.SubscriptionSignatureSetH\x00R\x18subscriptionSignatureSetB\x06\n" +
-	"\x04kind\"\xa8\x02\n" +
+	"\x1asubscription_signature_set\x18Q \x01(\v2&.quorumhub.v1.SubscriptionSignatureSetH\x00R\x18subscriptionSignatureSet\x125\n" +
+	"\tquota_set\x18x \x01(\v2\x16.quorumhub.v1.QuotaSetH\x00R\bquotaSet\x12A\n" +
+	"\rquota_removed\x18y \x01(\v2\x1a.quorumhub.v1.QuotaRemovedH\x00R\fquotaRemovedB\x06\n" +
+	"\x04kind\"\x85\x03\n" +
 	"\x06Caller\x12\x1c\n" +
 	"\tprincipal\x18\x01 \x01(\tR\tprincipal\x12\x1a\n" +
 	"\boperator\x18\x02 \x01(\bR\boperator\x12\x19\n" +
@@ -7749,7 +8144,10 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"max_nonces\x18\b \x01(\rR\tmaxNonces\x12 \n" +
 	"\fmax_api_keys\x18\t \x01(\rR\n" +
-	"maxApiKeys\"3\n" +
+	"maxApiKeys\x12(\n" +
+	"\x10max_stored_bytes\x18\n" +
+	" \x01(\x04R\x0emaxStoredBytes\x121\n" +
+	"\x15max_dead_letter_bytes\x18\v \x01(\x04R\x12maxDeadLetterBytes\"3\n" +
 	"\x12ClusterInitialized\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\xbf\x01\n" +
@@ -7811,10 +8209,11 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"key_window\x18G \x01(\rR\tkeyWindow\"&\n" +
 	"\fBlobsDropped\x12\x16\n" +
-	"\x06before\x18\x01 \x01(\x03R\x06before\"[\n" +
+	"\x06before\x18\x01 \x01(\x03R\x06before\"q\n" +
 	"\fRetentionSet\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x125\n" +
-	"\tretention\x18\x02 \x01(\v2\x17.quorumhub.v1.RetentionR\tretention\"e\n" +
+	"\tretention\x18\x02 \x01(\v2\x17.quorumhub.v1.RetentionR\tretention\x12\x14\n" +
+	"\x05owner\x18F \x01(\tR\x05owner\"e\n" +
 	"\tRetention\x12\x1c\n" +
 	"\amax_age\x18\x01 \x01(\x03H\x00R\x06maxAge\x88\x01\x01\x12 \n" +
 	"\tmax_bytes\x18\x02 \x01(\x03H\x01R\bmaxBytes\x88\x01\x01B\n" +
@@ -8037,6 +8436,17 @@ const file_hub_proto_rawDesc = "" +
 	"\x02by\x18\x03 \x01(\tR\x02by\"7\n" +
 	"\x11AccessRuleRemoved\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"\xdc\x01\n" +
+	"\bQuotaSet\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06quotas\x18\x02 \x01(\fR\x06quotas\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\x12-\n" +
+	"\x10max_stored_bytes\x18\x04 \x01(\x04H\x00R\x0emaxStoredBytes\x88\x01\x01\x126\n" +
+	"\x15max_dead_letter_bytes\x18\x05 \x01(\x04H\x01R\x12maxDeadLetterBytes\x88\x01\x01B\x13\n" +
+	"\x11_max_stored_bytesB\x18\n" +
+	"\x16_max_dead_letter_bytes\"2\n" +
+	"\fQuotaRemoved\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\"h\n" +
 	"\fNonceClaimed\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12\x14\n" +
@@ -8097,7 +8507,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x0eunlisted_parts\x18I \x01(\x04R\runlistedParts\"7\n" +
 	"\vNodeResumed\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
-	"\x05times\x18\x02 \x01(\x04R\x05times\"\xda\x03\n" +
+	"\x05times\x18\x02 \x01(\x04R\x05times\"\x8d\x04\n" +
 	"\bTopicRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -8117,7 +8527,14 @@ const file_hub_proto_rawDesc = "" +
 	"fetchError\x125\n" +
 	"\tretention\x182 \x01(\v2\x17.quorumhub.v1.RetentionR\tretention\x12\x14\n" +
 	"\x05owner\x18F \x01(\tR\x05owner\x12 \n" +
-	"\vprovisional\x18G \x01(\bR\vprovisional\"\xda\x06\n" +
+	"\vprovisional\x18G \x01(\bR\vprovisional\x121\n" +
+	"\x06stored\x18H \x01(\v2\x19.quorumhub.v1.StoredBytesR\x06stored\"\x91\x01\n" +
+	"\vStoredBytes\x12\x14\n" +
+	"\x05total\x18\x01 \x01(\x04R\x05total\x12\x14\n" +
+	"\x05freed\x18\x02 \x01(\x04R\x05freed\x12\x16\n" +
+	"\x06stride\x18\x03 \x01(\x04R\x06stride\x12!\n" +
+	"\fmark_offsets\x18\x04 \x03(\x04R\vmarkOffsets\x12\x1b\n" +
+	"\tmark_sums\x18\x05 \x03(\x04R\bmarkSums\"\xda\x06\n" +
 	"\x0fSubscriptionRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x1b\n" +
@@ -8242,7 +8659,15 @@ const file_hub_proto_rawDesc = "" +
 	"\bended_at\x18\x03 \x01(\x03R\aendedAt\"W\n" +
 	"\rAccessRuleRow\x12/\n" +
 	"\x04rule\x18\x01 \x01(\v2\x1b.quorumhub.v1.AccessRuleSetR\x04rule\x12\x15\n" +
-	"\x06set_at\x18\x02 \x01(\x03R\x05setAt\"F\n" +
+	"\x06set_at\x18\x02 \x01(\x03R\x05setAt\"K\n" +
+	"\bQuotaRow\x12(\n" +
+	"\x03set\x18\x01 \x01(\v2\x16.quorumhub.v1.QuotaSetR\x03set\x12\x15\n" +
+	"\x06set_at\x18\x02 \x01(\x03R\x05setAt\"\xaa\x01\n" +
+	"\fPrincipalRow\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x12(\n" +
+	"\x10max_stored_bytes\x18\x02 \x01(\x04R\x0emaxStoredBytes\x121\n" +
+	"\x15max_dead_letter_bytes\x18\x03 \x01(\x04R\x12maxDeadLetterBytes\x12'\n" +
+	"\x0fdropped_letters\x18\x04 \x01(\x04R\x0edroppedLetters\"F\n" +
 	"\bNonceRow\x12\x14\n" +
 	"\x05until\x18\x01 \x01(\x03R\x05until\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x0e\n" +
@@ -8326,7 +8751,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 86)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 91)
 var file_hub_proto_goTypes = []any{
 	(NewClusterReason)(0),             // 0: quorumhub.v1.NewClusterReason
 	(Mode)(0),                         // 1: quorumhub.v1.Mode
@@ -8393,36 +8818,41 @@ var file_hub_proto_goTypes = []any{
 	(*ApiKeysExpired)(nil),            // 62: quorumhub.v1.ApiKeysExpired
 	(*AccessRuleSet)(nil),             // 63: quorumhub.v1.AccessRuleSet
 	(*AccessRuleRemoved)(nil),         // 64: quorumhub.v1.AccessRuleRemoved
-	(*NonceClaimed)(nil),              // 65: quorumhub.v1.NonceClaimed
-	(*SealingKeyAnnounced)(nil),       // 66: quorumhub.v1.SealingKeyAnnounced
-	(*SealingKeySwitched)(nil),        // 67: quorumhub.v1.SealingKeySwitched
-	(*SecretsReencrypted)(nil),        // 68: quorumhub.v1.SecretsReencrypted
-	(*SealingKeyRetired)(nil),         // 69: quorumhub.v1.SealingKeyRetired
-	(*LogTrimmed)(nil),                // 70: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),                   // 71: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),               // 72: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),                  // 73: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),           // 74: quorumhub.v1.SubscriptionRow
-	(*GroupRow)(nil),                  // 75: quorumhub.v1.GroupRow
-	(*CursorRow)(nil),                 // 76: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),                // 77: quorumhub.v1.RequestRow
-	(*FailedRequestRow)(nil),          // 78: quorumhub.v1.FailedRequestRow
-	(*DeadLetterRow)(nil),             // 79: quorumhub.v1.DeadLetterRow
-	(*PendingBlobRow)(nil),            // 80: quorumhub.v1.PendingBlobRow
-	(*MessageBlobRow)(nil),            // 81: quorumhub.v1.MessageBlobRow
-	(*NodeRow)(nil),                   // 82: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),            // 83: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),                 // 84: quorumhub.v1.ApiKeyRow
-	(*AccessRuleRow)(nil),             // 85: quorumhub.v1.AccessRuleRow
-	(*NonceRow)(nil),                  // 86: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),                 // 87: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),               // 88: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),            // 89: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),               // 90: quorumhub.v1.EventResult
-	(*CallbackCredentialsRow)(nil),    // 91: quorumhub.v1.CallbackCredentialsRow
-	(*BatchPublished_Item)(nil),       // 92: quorumhub.v1.BatchPublished.Item
-	(*SecretsReencrypted_Item)(nil),   // 93: quorumhub.v1.SecretsReencrypted.Item
-	(*LogTrimmed_Range)(nil),          // 94: quorumhub.v1.LogTrimmed.Range
+	(*QuotaSet)(nil),                  // 65: quorumhub.v1.QuotaSet
+	(*QuotaRemoved)(nil),              // 66: quorumhub.v1.QuotaRemoved
+	(*NonceClaimed)(nil),              // 67: quorumhub.v1.NonceClaimed
+	(*SealingKeyAnnounced)(nil),       // 68: quorumhub.v1.SealingKeyAnnounced
+	(*SealingKeySwitched)(nil),        // 69: quorumhub.v1.SealingKeySwitched
+	(*SecretsReencrypted)(nil),        // 70: quorumhub.v1.SecretsReencrypted
+	(*SealingKeyRetired)(nil),         // 71: quorumhub.v1.SealingKeyRetired
+	(*LogTrimmed)(nil),                // 72: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),                   // 73: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),               // 74: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),                  // 75: quorumhub.v1.TopicRow
+	(*StoredBytes)(nil),               // 76: quorumhub.v1.StoredBytes
+	(*SubscriptionRow)(nil),           // 77: quorumhub.v1.SubscriptionRow
+	(*GroupRow)(nil),                  // 78: quorumhub.v1.GroupRow
+	(*CursorRow)(nil),                 // 79: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),                // 80: quorumhub.v1.RequestRow
+	(*FailedRequestRow)(nil),          // 81: quorumhub.v1.FailedRequestRow
+	(*DeadLetterRow)(nil),             // 82: quorumhub.v1.DeadLetterRow
+	(*PendingBlobRow)(nil),            // 83: quorumhub.v1.PendingBlobRow
+	(*MessageBlobRow)(nil),            // 84: quorumhub.v1.MessageBlobRow
+	(*NodeRow)(nil),                   // 85: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),            // 86: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),                 // 87: quorumhub.v1.ApiKeyRow
+	(*AccessRuleRow)(nil),             // 88: quorumhub.v1.AccessRuleRow
+	(*QuotaRow)(nil),                  // 89: quorumhub.v1.QuotaRow
+	(*PrincipalRow)(nil),              // 90: quorumhub.v1.PrincipalRow
+	(*NonceRow)(nil),                  // 91: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),                 // 92: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),               // 93: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),            // 94: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),               // 95: quorumhub.v1.EventResult
+	(*CallbackCredentialsRow)(nil),    // 96: quorumhub.v1.CallbackCredentialsRow
+	(*BatchPublished_Item)(nil),       // 97: quorumhub.v1.BatchPublished.Item
+	(*SecretsReencrypted_Item)(nil),   // 98: quorumhub.v1.SecretsReencrypted.Item
+	(*LogTrimmed_Range)(nil),          // 99: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	10,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -8440,7 +8870,7 @@ var file_hub_proto_depIdxs = []int32{
 	51,  // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
 	58,  // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
 	59,  // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	70,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	72,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
 	41,  // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
 	43,  // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
 	44,  // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
@@ -8451,7 +8881,7 @@ var file_hub_proto_depIdxs = []int32{
 	61,  // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
 	63,  // 24: quorumhub.v1.Event.access_rule_set:type_name -> quorumhub.v1.AccessRuleSet
 	64,  // 25: quorumhub.v1.Event.access_rule_removed:type_name -> quorumhub.v1.AccessRuleRemoved
-	65,  // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	67,  // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
 	31,  // 27: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
 	32,  // 28: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
 	21,  // 29: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
@@ -8463,10 +8893,10 @@ var file_hub_proto_depIdxs = []int32{
 	54,  // 35: quorumhub.v1.Event.dead_letters_replayed:type_name -> quorumhub.v1.DeadLettersReplayed
 	56,  // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
 	15,  // 37: quorumhub.v1.Event.new_cluster_forced:type_name -> quorumhub.v1.NewClusterForced
-	66,  // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
-	67,  // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
-	68,  // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
-	69,  // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
+	68,  // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
+	69,  // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
+	70,  // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
+	71,  // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
 	37,  // 42: quorumhub.v1.Event.subscription_imported:type_name -> quorumhub.v1.SubscriptionImported
 	62,  // 43: quorumhub.v1.Event.api_keys_expired:type_name -> quorumhub.v1.ApiKeysExpired
 	39,  // 44: quorumhub.v1.Event.owner_ended:type_name -> quorumhub.v1.OwnerEnded
@@ -8474,65 +8904,69 @@ var file_hub_proto_depIdxs = []int32{
 	57,  // 46: quorumhub.v1.Event.callback_credentials_set:type_name -> quorumhub.v1.CallbackCredentialsSet
 	47,  // 47: quorumhub.v1.Event.node_urls_set:type_name -> quorumhub.v1.NodeUrlsSet
 	33,  // 48: quorumhub.v1.Event.subscription_signature_set:type_name -> quorumhub.v1.SubscriptionSignatureSet
-	0,   // 49: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
-	13,  // 50: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
-	20,  // 51: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
-	13,  // 52: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
-	92,  // 53: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	13,  // 54: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
-	20,  // 55: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
-	13,  // 56: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
-	26,  // 57: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
-	1,   // 58: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	30,  // 59: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	29,  // 60: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	13,  // 61: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
-	2,   // 62: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
-	3,   // 63: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
-	35,  // 64: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	27,  // 65: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
-	4,   // 66: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	3,   // 67: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
-	42,  // 68: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	5,   // 69: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
-	6,   // 70: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	7,   // 71: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
-	49,  // 72: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	50,  // 73: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
-	49,  // 74: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
-	52,  // 75: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	55,  // 76: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
-	52,  // 77: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
-	13,  // 78: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
-	8,   // 79: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	13,  // 80: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
-	13,  // 81: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
-	93,  // 82: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
-	94,  // 83: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	72,  // 84: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	26,  // 85: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
-	30,  // 86: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	28,  // 87: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
-	29,  // 88: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	3,   // 89: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
-	30,  // 90: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	76,  // 91: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	49,  // 92: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	27,  // 93: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	1,   // 94: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
-	52,  // 95: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	5,   // 96: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	60,  // 97: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	63,  // 98: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
-	88,  // 99: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	89,  // 100: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	90,  // 101: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	57,  // 102: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
-	103, // [103:103] is the sub-list for method output_type
-	103, // [103:103] is the sub-list for method input_type
-	103, // [103:103] is the sub-list for extension type_name
-	103, // [103:103] is the sub-list for extension extendee
-	0,   // [0:103] is the sub-list for field type_name
+	65,  // 49: quorumhub.v1.Event.quota_set:type_name -> quorumhub.v1.QuotaSet
+	66,  // 50: quorumhub.v1.Event.quota_removed:type_name -> quorumhub.v1.QuotaRemoved
+	0,   // 51: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
+	13,  // 52: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
+	20,  // 53: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
+	13,  // 54: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
+	97,  // 55: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	13,  // 56: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
+	20,  // 57: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
+	13,  // 58: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
+	26,  // 59: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
+	1,   // 60: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	30,  // 61: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	29,  // 62: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	13,  // 63: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
+	2,   // 64: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
+	3,   // 65: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
+	35,  // 66: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	27,  // 67: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
+	4,   // 68: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	3,   // 69: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
+	42,  // 70: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	5,   // 71: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	6,   // 72: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	7,   // 73: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
+	49,  // 74: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	50,  // 75: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
+	49,  // 76: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
+	52,  // 77: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	55,  // 78: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
+	52,  // 79: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
+	13,  // 80: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
+	8,   // 81: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	13,  // 82: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
+	13,  // 83: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
+	98,  // 84: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
+	99,  // 85: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	74,  // 86: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	26,  // 87: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	76,  // 88: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
+	30,  // 89: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	28,  // 90: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
+	29,  // 91: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	3,   // 92: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
+	30,  // 93: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	79,  // 94: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	49,  // 95: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	27,  // 96: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	1,   // 97: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
+	52,  // 98: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	5,   // 99: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	60,  // 100: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	63,  // 101: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
+	65,  // 102: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
+	93,  // 103: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	94,  // 104: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	95,  // 105: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	57,  // 106: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
+	107, // [107:107] is the sub-list for method output_type
+	107, // [107:107] is the sub-list for method input_type
+	107, // [107:107] is the sub-list for extension type_name
+	107, // [107:107] is the sub-list for extension extendee
+	0,   // [0:107] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -8587,15 +9021,18 @@ func file_hub_proto_init() {
 		(*Event_CallbackCredentialsSet)(nil),
 		(*Event_NodeUrlsSet)(nil),
 		(*Event_SubscriptionSignatureSet)(nil),
+		(*Event_QuotaSet)(nil),
+		(*Event_QuotaRemoved)(nil),
 	}
 	file_hub_proto_msgTypes[17].OneofWrappers = []any{}
+	file_hub_proto_msgTypes[56].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   86,
+			NumMessages:   91,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
