@@ -29,10 +29,24 @@ type Details struct { //nolint:errname // the term of RFC 9457
 	AcceptEncoding string        // the Accept-Encoding header of a 415 (RFC 9110 section 15.5.16)
 	// Quota is the amount that a principal may have and that a 403 or 429 is about; nil: none.
 	Quota *hub.QuotaUse
+	// Places are what is wrong with a text, and where.
+	Places []Place
+	// Successor is the URL of what takes the place of something that is gone; empty: nothing. It is also sent as a Link header.
+	Successor string
 	// Limit names the limit that a 429 ran into. It is for metrics and never sent.
 	Limit string
 	// HangUp closes the connection without reading the rest of the request's body, which net/http would otherwise do.
 	HangUp bool
+}
+
+// Place is one thing that is wrong with a text.
+type Place struct {
+	Line   int    `json:"line,omitempty"` // from 1; 0: unknown
+	Column int    `json:"column,omitempty"`
+	Path   string `json:"path,omitempty"`
+	// Pointer is a JSON pointer (RFC 6901) into a request's body.
+	Pointer string `json:"pointer,omitempty"`
+	Detail  string `json:"detail"`
 }
 
 // Error returns the problem as one line.
@@ -86,6 +100,8 @@ func ofHub(e *hub.Error) *Details {
 		if e.Param != "" {
 			d.Limit = "callback"
 		}
+	case hub.CodeRetired:
+		d.Status, d.Code, d.Successor = http.StatusGone, "retired", e.Successor
 	case hub.CodeInternal:
 		return nil
 	}
@@ -119,15 +135,17 @@ func (d *Details) Write(w http.ResponseWriter, r *http.Request, correlationID st
 // WriteJSON answers with problem details whatever the client prefers.
 func (d *Details) WriteJSON(w http.ResponseWriter, correlationID string) {
 	body, err := json.Marshal(struct {
-		Type          string `json:"type"`
-		Title         string `json:"title"`
-		Status        int    `json:"status"`
-		Detail        string `json:"detail"`
-		Code          string `json:"code"`
-		Param         string `json:"param,omitempty"`
-		Quota         *quota `json:"quota,omitempty"`
-		CorrelationID string `json:"correlation_id"`
-	}{typePrefix + d.Code, http.StatusText(d.Status), d.Status, OneLine(d.Error()), d.Code, d.Param, quotaOf(d.Quota), correlationID})
+		Type          string  `json:"type"`
+		Title         string  `json:"title"`
+		Status        int     `json:"status"`
+		Detail        string  `json:"detail"`
+		Code          string  `json:"code"`
+		Param         string  `json:"param,omitempty"`
+		Quota         *quota  `json:"quota,omitempty"`
+		Errors        []Place `json:"errors,omitempty"`
+		Successor     string  `json:"successor,omitempty"`
+		CorrelationID string  `json:"correlation_id"`
+	}{typePrefix + d.Code, http.StatusText(d.Status), d.Status, OneLine(d.Error()), d.Code, d.Param, quotaOf(d.Quota), d.Places, d.Successor, correlationID})
 	if err != nil {
 		panic(err) // strings and numbers always encode
 	}
@@ -138,8 +156,8 @@ func (d *Details) WriteJSON(w http.ResponseWriter, correlationID string) {
 // quota is a quota in JSON.
 type quota struct {
 	Name  string `json:"name"`
-	Limit int    `json:"limit"`
-	Used  int    `json:"used"`
+	Limit int64  `json:"limit"`
+	Used  int64  `json:"used"`
 }
 
 func quotaOf(u *hub.QuotaUse) *quota {
@@ -162,6 +180,9 @@ func (d *Details) writeHeader(w http.ResponseWriter, contentType string) {
 	}
 	if d.AcceptEncoding != "" {
 		h.Set("Accept-Encoding", d.AcceptEncoding)
+	}
+	if d.Successor != "" {
+		h.Add("Link", "<"+d.Successor+">; rel=\"successor-version\"")
 	}
 	if d.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(Seconds(d.RetryAfter)))
