@@ -22,7 +22,7 @@ type checker struct {
 	root     *yaml.Node
 	reg      *Registry
 	env      Environment
-	draft    bool // references may have been left as they are
+	draft    bool            // references may have been left as they are
 	versions map[string]bool // the names of all versions
 	routes   map[routeKey]*route1
 	patterns map[string]string // by regular expression: what is wrong with it, or ""
