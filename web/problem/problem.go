@@ -3,7 +3,9 @@ package problem
 import (
 	"context"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -19,9 +21,10 @@ const typePrefix = "urn:quorumhub:problem:"
 // Details describes an error to an HTTP client. Status, Code and Detail are required.
 type Details struct { //nolint:errname // the term of RFC 9457
 	Status int
-	Code   string // stable, for programs
-	Param  string // the parameter at fault, if there is one
-	Detail string // reads on from Param if that is set
+	Code   string  // stable, for programs
+	Param  string  // the parameter at fault, if there is one
+	Detail string  // reads on from Param if that is set
+	Errors []Fault // the places of a body that are wrong, if there are several or they have pointers
 
 	Allow          string        // the Allow header of a 405
 	RetryAfter     time.Duration // rounded up to seconds; 0 sends no Retry-After
@@ -33,6 +36,12 @@ type Details struct { //nolint:errname // the term of RFC 9457
 	Limit string
 	// HangUp closes the connection without reading the rest of the request's body, which net/http would otherwise do.
 	HangUp bool
+}
+
+// Fault is what is wrong at one place of a body.
+type Fault struct {
+	Pointer string `json:"pointer" xml:"pointer"` // into JSON (RFC 6901), or what comes closest to it
+	Detail  string `json:"detail" xml:"detail"`
 }
 
 // Error returns the problem as one line.
@@ -104,42 +113,87 @@ func Internal(correlationID string) *Details {
 		Detail: "internal error; the node's log has it under " + correlationID}
 }
 
-// Write answers in the form the request's Accept header prefers: problem details, or else plain text, which WebSub 5.1.2
-// asks for.
-func (d *Details) Write(w http.ResponseWriter, r *http.Request, correlationID string) {
-	w.Header().Set("Vary", "Accept")
-	if prefersJSON(r.Header["Accept"]) {
-		d.WriteJSON(w, correlationID)
-		return
+// Write answers in the form that the request's Accept header prefers among forms, and as Prefer says if it has no preference.
+// Without forms, they are plain text, which WebSub 5.1.2 asks for, and JSON.
+func (d *Details) Write(w http.ResponseWriter, r *http.Request, correlationID string, forms ...Form) {
+	if len(forms) == 0 {
+		forms = []Form{Text, JSON}
 	}
-	d.writeHeader(w, "text/plain; charset=utf-8")
-	_, _ = w.Write([]byte(OneLine(d.Error()) + "\n")) // fails only if the client is gone
+	w.Header().Set("Vary", "Accept")
+	d.WriteAs(w, Prefer(r.Header["Accept"], forms...), correlationID)
 }
 
-// WriteJSON answers with problem details whatever the client prefers.
+// WriteJSON answers with problem details in JSON whatever the client prefers.
 func (d *Details) WriteJSON(w http.ResponseWriter, correlationID string) {
-	body, err := json.Marshal(struct {
-		Type          string `json:"type"`
-		Title         string `json:"title"`
-		Status        int    `json:"status"`
-		Detail        string `json:"detail"`
-		Code          string `json:"code"`
-		Param         string `json:"param,omitempty"`
-		Quota         *quota `json:"quota,omitempty"`
-		CorrelationID string `json:"correlation_id"`
-	}{typePrefix + d.Code, http.StatusText(d.Status), d.Status, OneLine(d.Error()), d.Code, d.Param, quotaOf(d.Quota), correlationID})
+	d.WriteAs(w, JSON, correlationID)
+}
+
+// WriteAs answers in the given form whatever the client prefers.
+func (d *Details) WriteAs(w http.ResponseWriter, form Form, correlationID string) {
+	var body []byte
+	var err error
+	var contentType string
+	switch form {
+	case JSON:
+		contentType = "application/problem+json"
+		body, err = json.Marshal(d.document(correlationID))
+	case XML:
+		contentType = "application/problem+xml"
+		body, err = xml.Marshal(d.document(correlationID))
+		body = append([]byte(xml.Header), body...)
+	default:
+		contentType = "text/plain; charset=utf-8"
+		body = []byte(d.line())
+	}
 	if err != nil {
 		panic(err) // strings and numbers always encode
 	}
-	d.writeHeader(w, "application/problem+json")
+	d.writeHeader(w, contentType)
 	_, _ = w.Write(append(body, '\n')) // fails only if the client is gone
 }
 
-// quota is a quota in JSON.
+// line is the problem as one line, with the first places that are wrong.
+func (d *Details) line() string {
+	const most = 3
+	line := d.Error()
+	for i, e := range d.Errors {
+		if i == most {
+			line += fmt.Sprintf("; and %d more", len(d.Errors)-most)
+			break
+		}
+		line += "; " + e.Pointer + ": " + e.Detail
+	}
+	return OneLine(line)
+}
+
+// document is a problem as RFC 9457 writes it, in JSON and, with the namespace and the arrays of its appendix B, in XML.
+type document struct {
+	XMLName       xml.Name `json:"-" xml:"urn:ietf:rfc:7807 problem"`
+	Type          string   `json:"type" xml:"type"`
+	Title         string   `json:"title" xml:"title"`
+	Status        int      `json:"status" xml:"status"`
+	Detail        string   `json:"detail" xml:"detail"`
+	Code          string   `json:"code" xml:"code"`
+	Param         string   `json:"param,omitempty" xml:"param,omitempty"`
+	Quota         *quota   `json:"quota,omitempty" xml:"quota,omitempty"`
+	Errors        []Fault  `json:"errors,omitempty" xml:"errors>i,omitempty"`
+	CorrelationID string   `json:"correlation_id" xml:"correlation_id"`
+}
+
+func (d *Details) document(correlationID string) document {
+	doc := document{Type: typePrefix + d.Code, Title: http.StatusText(d.Status), Status: d.Status, Detail: OneLine(d.Error()),
+		Code: d.Code, Param: d.Param, Quota: quotaOf(d.Quota), CorrelationID: correlationID}
+	for _, e := range d.Errors {
+		doc.Errors = append(doc.Errors, Fault{OneLine(e.Pointer), OneLine(e.Detail)})
+	}
+	return doc
+}
+
+// quota is a quota in a document.
 type quota struct {
-	Name  string `json:"name"`
-	Limit int    `json:"limit"`
-	Used  int    `json:"used"`
+	Name  string `json:"name" xml:"name"`
+	Limit int    `json:"limit" xml:"limit"`
+	Used  int    `json:"used" xml:"used"`
 }
 
 func quotaOf(u *hub.QuotaUse) *quota {
