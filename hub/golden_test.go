@@ -91,6 +91,7 @@ func rowTables() map[string]hub.RowKey {
 		"ApiKeyRow":              {Table: hub.TableAPIKey, Name: "id"},
 		"AccessRuleRow":          {Table: hub.TableAccessRule, Name: "name"},
 		"NonceRow":               {Table: hub.TableNonce, Name: "nonce"},
+		"GatewayRow":             {Table: hub.TableGateway},
 	}
 }
 

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"slices"
 
 	"quorumhub/hub/hubpb"
 )
@@ -9,15 +10,21 @@ import (
 // FeatureLevel is the newest level of events and rows this program knows. Level 1 is everything in the first release.
 // A release that adds an event kind, or a field that older programs must not overlook, raises it and gives the kind
 // its level in LevelOf.
-const FeatureLevel = 2
+const FeatureLevel = 3
 
 // levelOwners is the level from which what principals make belongs to them, requests that failed are kept, and
 // idempotency keys are bounded.
 const levelOwners = 2
 
+// levelGateway is the level from which there are the gateway's registry and the life cycle of topics.
+const levelGateway = 3
+
 // LevelOf returns the feature level an event requires: it may be proposed once every member knows that level. Level 1
 // is always allowed.
 func LevelOf(e *hubpb.Event) uint32 {
+	if needsGateway(e) {
+		return levelGateway
+	}
 	if needsOwners(e) {
 		return levelOwners
 	}
@@ -30,6 +37,19 @@ func LevelOf(e *hubpb.Event) uint32 {
 		return 2
 	}
 	return 1
+}
+
+// needsGateway reports whether an event is of a kind, or has a field, of levelGateway.
+func needsGateway(e *hubpb.Event) bool {
+	switch k := e.Kind.(type) {
+	case *hubpb.Event_GatewayApplied, *hubpb.Event_TopicLifecycleSet, *hubpb.Event_TopicsRetired:
+		return true
+	case *hubpb.Event_SubscriptionsEnded:
+		return k.SubscriptionsEnded.Reason >= hubpb.EndReason_END_TOPIC_RETIRED
+	case *hubpb.Event_SecretsReencrypted:
+		return slices.ContainsFunc(k.SecretsReencrypted.Items, func(i *hubpb.SecretsReencrypted_Item) bool { return i.Gateway })
+	}
+	return false
 }
 
 // needsOwners reports whether an event is of a kind, or has a field, of levelOwners.

@@ -98,6 +98,8 @@ type Options struct {
 	BackupStall time.Duration
 	// Keys manages the sealing keys; nil: there are none.
 	Keys Keys
+	// Gateway is what the gateway of this node serves; nil: there is none.
+	Gateway Gateway
 	// Profiling serves /debug/pprof.
 	Profiling bool
 }
@@ -132,6 +134,7 @@ type NodeView struct {
 	Weight       int           // relative share of the subscriptions
 	FeatureLevel uint32        // known to its program
 	ClockOffset  time.Duration // of its clock from the cluster's time; positive: ahead
+	Gateway      string        // hash of the registry that its gateway serves; empty: none
 }
 
 // Node is one node's view of the cluster. Safe for concurrent use; no method waits for other nodes.

@@ -239,6 +239,7 @@ const (
 	EndReason_END_OPERATOR           EndReason = 5
 	EndReason_END_OWNER              EndReason = 6 // by its owner, without its callback
 	EndReason_END_OWNER_ENDED        EndReason = 7 // the owner's credential has ended
+	EndReason_END_TOPIC_RETIRED      EndReason = 8 // it has received everything of a topic that was retired
 )
 
 // Enum value maps for EndReason.
@@ -252,6 +253,7 @@ var (
 		5: "END_OPERATOR",
 		6: "END_OWNER",
 		7: "END_OWNER_ENDED",
+		8: "END_TOPIC_RETIRED",
 	}
 	EndReason_value = map[string]int32{
 		"END_UNSPECIFIED":        0,
@@ -262,6 +264,7 @@ var (
 		"END_OPERATOR":           5,
 		"END_OWNER":              6,
 		"END_OWNER_ENDED":        7,
+		"END_TOPIC_RETIRED":      8,
 	}
 )
 
@@ -712,6 +715,9 @@ type Event struct {
 	//	*Event_CallbackCredentialsSet
 	//	*Event_NodeUrlsSet
 	//	*Event_SubscriptionSignatureSet
+	//	*Event_GatewayApplied
+	//	*Event_TopicLifecycleSet
+	//	*Event_TopicsRetired
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1168,6 +1174,33 @@ func (x *Event) GetSubscriptionSignatureSet() *SubscriptionSignatureSet {
 	return nil
 }
 
+func (x *Event) GetGatewayApplied() *GatewayApplied {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_GatewayApplied); ok {
+			return x.GatewayApplied
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetTopicLifecycleSet() *TopicLifecycleSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_TopicLifecycleSet); ok {
+			return x.TopicLifecycleSet
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetTopicsRetired() *TopicsRetired {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_TopicsRetired); ok {
+			return x.TopicsRetired
+		}
+	}
+	return nil
+}
+
 type isEvent_Kind interface {
 	isEvent_Kind()
 }
@@ -1356,6 +1389,18 @@ type Event_SubscriptionSignatureSet struct {
 	SubscriptionSignatureSet *SubscriptionSignatureSet `protobuf:"bytes,81,opt,name=subscription_signature_set,json=subscriptionSignatureSet,proto3,oneof"`
 }
 
+type Event_GatewayApplied struct {
+	GatewayApplied *GatewayApplied `protobuf:"bytes,110,opt,name=gateway_applied,json=gatewayApplied,proto3,oneof"`
+}
+
+type Event_TopicLifecycleSet struct {
+	TopicLifecycleSet *TopicLifecycleSet `protobuf:"bytes,111,opt,name=topic_lifecycle_set,json=topicLifecycleSet,proto3,oneof"`
+}
+
+type Event_TopicsRetired struct {
+	TopicsRetired *TopicsRetired `protobuf:"bytes,112,opt,name=topics_retired,json=topicsRetired,proto3,oneof"`
+}
+
 func (*Event_ClusterInitialized) isEvent_Kind() {}
 
 func (*Event_TopicRegistered) isEvent_Kind() {}
@@ -1447,6 +1492,12 @@ func (*Event_CallbackCredentialsSet) isEvent_Kind() {}
 func (*Event_NodeUrlsSet) isEvent_Kind() {}
 
 func (*Event_SubscriptionSignatureSet) isEvent_Kind() {}
+
+func (*Event_GatewayApplied) isEvent_Kind() {}
+
+func (*Event_TopicLifecycleSet) isEvent_Kind() {}
+
+func (*Event_TopicsRetired) isEvent_Kind() {}
 
 // Caller is the principal behind an event, with what the proposing node knows of its rights and limits. An absent
 // caller is one without rights over what others own, and without limits. A limit of 0 does not apply.
@@ -5421,6 +5472,380 @@ func (x *SealingKeyRetired) GetBy() string {
 	return ""
 }
 
+// GatewayApplied replaces the gateway's registry as a whole. Its document is a blob: a GatewayDocument, compressed with gzip.
+type GatewayApplied struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Blob          []byte                 `protobuf:"bytes,1,opt,name=blob,proto3" json:"blob,omitempty"`
+	Parts         uint32                 `protobuf:"varint,2,opt,name=parts,proto3" json:"parts,omitempty"`
+	Size          uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`              // of the blob in bytes
+	Sealed        []byte                 `protobuf:"bytes,4,opt,name=sealed,proto3" json:"sealed,omitempty"`           // a GatewaySecrets; empty: the document has no secrets
+	Hash          string                 `protobuf:"bytes,5,opt,name=hash,proto3" json:"hash,omitempty"`               // of the document, in hex
+	Replaces      *string                `protobuf:"bytes,6,opt,name=replaces,proto3,oneof" json:"replaces,omitempty"` // ignored unless the present registry has this hash; empty: there is none yet
+	By            string                 `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`                   // principal who applied it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GatewayApplied) Reset() {
+	*x = GatewayApplied{}
+	mi := &file_hub_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GatewayApplied) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GatewayApplied) ProtoMessage() {}
+
+func (x *GatewayApplied) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GatewayApplied.ProtoReflect.Descriptor instead.
+func (*GatewayApplied) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *GatewayApplied) GetBlob() []byte {
+	if x != nil {
+		return x.Blob
+	}
+	return nil
+}
+
+func (x *GatewayApplied) GetParts() uint32 {
+	if x != nil {
+		return x.Parts
+	}
+	return 0
+}
+
+func (x *GatewayApplied) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *GatewayApplied) GetSealed() []byte {
+	if x != nil {
+		return x.Sealed
+	}
+	return nil
+}
+
+func (x *GatewayApplied) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *GatewayApplied) GetReplaces() string {
+	if x != nil && x.Replaces != nil {
+		return *x.Replaces
+	}
+	return ""
+}
+
+func (x *GatewayApplied) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// GatewayDocument is a registry as it was applied, without its secrets.
+type GatewayDocument struct {
+	state         protoimpl.MessageState  `protogen:"open.v1"`
+	Text          []byte                  `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	Files         []*GatewayDocument_File `protobuf:"bytes,2,rep,name=files,proto3" json:"files,omitempty"` // in order of name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GatewayDocument) Reset() {
+	*x = GatewayDocument{}
+	mi := &file_hub_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GatewayDocument) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GatewayDocument) ProtoMessage() {}
+
+func (x *GatewayDocument) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GatewayDocument.ProtoReflect.Descriptor instead.
+func (*GatewayDocument) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *GatewayDocument) GetText() []byte {
+	if x != nil {
+		return x.Text
+	}
+	return nil
+}
+
+func (x *GatewayDocument) GetFiles() []*GatewayDocument_File {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+// GatewaySecrets are the secrets of a registry. They are never in the log unsealed.
+type GatewaySecrets struct {
+	state         protoimpl.MessageState   `protogen:"open.v1"`
+	Salt          []byte                   `protobuf:"bytes,1,opt,name=salt,proto3" json:"salt,omitempty"`       // kept from registry to registry, so that equal documents have equal hashes
+	Secrets       []*GatewaySecrets_Secret `protobuf:"bytes,2,rep,name=secrets,proto3" json:"secrets,omitempty"` // in order of name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GatewaySecrets) Reset() {
+	*x = GatewaySecrets{}
+	mi := &file_hub_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GatewaySecrets) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GatewaySecrets) ProtoMessage() {}
+
+func (x *GatewaySecrets) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GatewaySecrets.ProtoReflect.Descriptor instead.
+func (*GatewaySecrets) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *GatewaySecrets) GetSalt() []byte {
+	if x != nil {
+		return x.Salt
+	}
+	return nil
+}
+
+func (x *GatewaySecrets) GetSecrets() []*GatewaySecrets_Secret {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+// TopicLifecycle marks a topic as deprecated.
+type TopicLifecycle struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DeprecatedAt  int64                  `protobuf:"varint,1,opt,name=deprecated_at,json=deprecatedAt,proto3" json:"deprecated_at,omitempty"` // Unix nanoseconds
+	SunsetAt      int64                  `protobuf:"varint,2,opt,name=sunset_at,json=sunsetAt,proto3" json:"sunset_at,omitempty"`             // when it is retired; 0: not decided
+	Successor     string                 `protobuf:"bytes,3,opt,name=successor,proto3" json:"successor,omitempty"`                            // name of the topic to use instead; empty: none
+	RetiredAt     int64                  `protobuf:"varint,4,opt,name=retired_at,json=retiredAt,proto3" json:"retired_at,omitempty"`          // 0: it is not retired
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopicLifecycle) Reset() {
+	*x = TopicLifecycle{}
+	mi := &file_hub_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopicLifecycle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopicLifecycle) ProtoMessage() {}
+
+func (x *TopicLifecycle) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopicLifecycle.ProtoReflect.Descriptor instead.
+func (*TopicLifecycle) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *TopicLifecycle) GetDeprecatedAt() int64 {
+	if x != nil {
+		return x.DeprecatedAt
+	}
+	return 0
+}
+
+func (x *TopicLifecycle) GetSunsetAt() int64 {
+	if x != nil {
+		return x.SunsetAt
+	}
+	return 0
+}
+
+func (x *TopicLifecycle) GetSuccessor() string {
+	if x != nil {
+		return x.Successor
+	}
+	return ""
+}
+
+func (x *TopicLifecycle) GetRetiredAt() int64 {
+	if x != nil {
+		return x.RetiredAt
+	}
+	return 0
+}
+
+// TopicLifecycleSet sets a topic's mark, or removes it.
+type TopicLifecycleSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Lifecycle     *TopicLifecycle        `protobuf:"bytes,2,opt,name=lifecycle,proto3" json:"lifecycle,omitempty"` // absent: the mark is removed; retired_at: it is retired at once
+	By            string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`               // principal who decided it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopicLifecycleSet) Reset() {
+	*x = TopicLifecycleSet{}
+	mi := &file_hub_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopicLifecycleSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopicLifecycleSet) ProtoMessage() {}
+
+func (x *TopicLifecycleSet) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopicLifecycleSet.ProtoReflect.Descriptor instead.
+func (*TopicLifecycleSet) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *TopicLifecycleSet) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *TopicLifecycleSet) GetLifecycle() *TopicLifecycle {
+	if x != nil {
+		return x.Lifecycle
+	}
+	return nil
+}
+
+func (x *TopicLifecycleSet) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// TopicsRetired retires topics whose sunset has passed. Others are ignored.
+type TopicsRetired struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topics        []uint64               `protobuf:"varint,1,rep,packed,name=topics,proto3" json:"topics,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopicsRetired) Reset() {
+	*x = TopicsRetired{}
+	mi := &file_hub_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopicsRetired) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopicsRetired) ProtoMessage() {}
+
+func (x *TopicsRetired) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopicsRetired.ProtoReflect.Descriptor instead.
+func (*TopicsRetired) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *TopicsRetired) GetTopics() []uint64 {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
 // LogTrimmed drops messages by retention, on all nodes alike.
 type LogTrimmed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5432,7 +5857,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5444,7 +5869,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5457,7 +5882,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{61}
+	return file_hub_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -5505,7 +5930,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5517,7 +5942,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5530,7 +5955,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{62}
+	return file_hub_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *MetaRow) GetNextGroup() uint64 {
@@ -5705,7 +6130,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5717,7 +6142,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5730,7 +6155,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{63}
+	return file_hub_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -5765,13 +6190,14 @@ type TopicRow struct {
 	Retention     *Retention             `protobuf:"bytes,50,opt,name=retention,proto3" json:"retention,omitempty"`
 	Owner         string                 `protobuf:"bytes,70,opt,name=owner,proto3" json:"owner,omitempty"`              // principal; empty: none
 	Provisional   bool                   `protobuf:"varint,71,opt,name=provisional,proto3" json:"provisional,omitempty"` // a subscription created it: the first publisher becomes the owner
+	Lifecycle     *TopicLifecycle        `protobuf:"bytes,110,opt,name=lifecycle,proto3" json:"lifecycle,omitempty"`     // absent: the topic is not deprecated
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5783,7 +6209,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5796,7 +6222,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{64}
+	return file_hub_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -5911,6 +6337,13 @@ func (x *TopicRow) GetProvisional() bool {
 	return false
 }
 
+func (x *TopicRow) GetLifecycle() *TopicLifecycle {
+	if x != nil {
+		return x.Lifecycle
+	}
+	return nil
+}
+
 type SubscriptionRow struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Id                uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -5944,7 +6377,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5956,7 +6389,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5969,7 +6402,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{65}
+	return file_hub_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -6166,7 +6599,7 @@ type GroupRow struct {
 
 func (x *GroupRow) Reset() {
 	*x = GroupRow{}
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6178,7 +6611,7 @@ func (x *GroupRow) String() string {
 func (*GroupRow) ProtoMessage() {}
 
 func (x *GroupRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6191,7 +6624,7 @@ func (x *GroupRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRow.ProtoReflect.Descriptor instead.
 func (*GroupRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{66}
+	return file_hub_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *GroupRow) GetId() uint64 {
@@ -6275,7 +6708,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6287,7 +6720,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6300,7 +6733,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{67}
+	return file_hub_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -6336,7 +6769,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6348,7 +6781,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6361,7 +6794,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{68}
+	return file_hub_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -6414,7 +6847,7 @@ type FailedRequestRow struct {
 
 func (x *FailedRequestRow) Reset() {
 	*x = FailedRequestRow{}
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6426,7 +6859,7 @@ func (x *FailedRequestRow) String() string {
 func (*FailedRequestRow) ProtoMessage() {}
 
 func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6439,7 +6872,7 @@ func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedRequestRow.ProtoReflect.Descriptor instead.
 func (*FailedRequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{69}
+	return file_hub_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *FailedRequestRow) GetNumber() uint64 {
@@ -6559,7 +6992,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6571,7 +7004,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6584,7 +7017,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{70}
+	return file_hub_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -6725,7 +7158,7 @@ type PendingBlobRow struct {
 
 func (x *PendingBlobRow) Reset() {
 	*x = PendingBlobRow{}
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6737,7 +7170,7 @@ func (x *PendingBlobRow) String() string {
 func (*PendingBlobRow) ProtoMessage() {}
 
 func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6750,7 +7183,7 @@ func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PendingBlobRow.ProtoReflect.Descriptor instead.
 func (*PendingBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{71}
+	return file_hub_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *PendingBlobRow) GetParts() []uint64 {
@@ -6787,7 +7220,7 @@ type MessageBlobRow struct {
 
 func (x *MessageBlobRow) Reset() {
 	*x = MessageBlobRow{}
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6799,7 +7232,7 @@ func (x *MessageBlobRow) String() string {
 func (*MessageBlobRow) ProtoMessage() {}
 
 func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6812,7 +7245,7 @@ func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageBlobRow.ProtoReflect.Descriptor instead.
 func (*MessageBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{72}
+	return file_hub_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *MessageBlobRow) GetTopic() uint64 {
@@ -6860,7 +7293,7 @@ type NodeRow struct {
 
 func (x *NodeRow) Reset() {
 	*x = NodeRow{}
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6872,7 +7305,7 @@ func (x *NodeRow) String() string {
 func (*NodeRow) ProtoMessage() {}
 
 func (x *NodeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6885,7 +7318,7 @@ func (x *NodeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
 func (*NodeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{73}
+	return file_hub_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *NodeRow) GetNode() string {
@@ -6966,7 +7399,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6978,7 +7411,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6991,7 +7424,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{74}
+	return file_hub_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -7054,7 +7487,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7066,7 +7499,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7079,7 +7512,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{75}
+	return file_hub_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -7113,7 +7546,7 @@ type AccessRuleRow struct {
 
 func (x *AccessRuleRow) Reset() {
 	*x = AccessRuleRow{}
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7125,7 +7558,7 @@ func (x *AccessRuleRow) String() string {
 func (*AccessRuleRow) ProtoMessage() {}
 
 func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7138,7 +7571,7 @@ func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleRow.ProtoReflect.Descriptor instead.
 func (*AccessRuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{76}
+	return file_hub_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *AccessRuleRow) GetRule() *AccessRuleSet {
@@ -7166,7 +7599,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7178,7 +7611,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7191,7 +7624,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{77}
+	return file_hub_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -7227,7 +7660,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7239,7 +7672,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7252,7 +7685,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{78}
+	return file_hub_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -7286,7 +7719,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7298,7 +7731,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7311,7 +7744,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{79}
+	return file_hub_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -7337,7 +7770,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7349,7 +7782,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7362,7 +7795,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{80}
+	return file_hub_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -7384,7 +7817,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7396,7 +7829,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7409,7 +7842,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{81}
+	return file_hub_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -7450,7 +7883,7 @@ type CallbackCredentialsRow struct {
 
 func (x *CallbackCredentialsRow) Reset() {
 	*x = CallbackCredentialsRow{}
-	mi := &file_hub_proto_msgTypes[82]
+	mi := &file_hub_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7462,7 +7895,7 @@ func (x *CallbackCredentialsRow) String() string {
 func (*CallbackCredentialsRow) ProtoMessage() {}
 
 func (x *CallbackCredentialsRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[82]
+	mi := &file_hub_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7475,7 +7908,7 @@ func (x *CallbackCredentialsRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallbackCredentialsRow.ProtoReflect.Descriptor instead.
 func (*CallbackCredentialsRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{82}
+	return file_hub_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *CallbackCredentialsRow) GetSet() *CallbackCredentialsSet {
@@ -7492,6 +7925,75 @@ func (x *CallbackCredentialsRow) GetSetAt() int64 {
 	return 0
 }
 
+// GatewayRow is the gateway's registry.
+type GatewayRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Applied       *GatewayApplied        `protobuf:"bytes,1,opt,name=applied,proto3" json:"applied,omitempty"`
+	Parts         []uint64               `protobuf:"varint,2,rep,packed,name=parts,proto3" json:"parts,omitempty"`                   // of its document, in order
+	AppliedAt     int64                  `protobuf:"varint,3,opt,name=applied_at,json=appliedAt,proto3" json:"applied_at,omitempty"` // Unix nanoseconds
+	Index         uint64                 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`                          // of the entry that applied it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GatewayRow) Reset() {
+	*x = GatewayRow{}
+	mi := &file_hub_proto_msgTypes[89]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GatewayRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GatewayRow) ProtoMessage() {}
+
+func (x *GatewayRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[89]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GatewayRow.ProtoReflect.Descriptor instead.
+func (*GatewayRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{89}
+}
+
+func (x *GatewayRow) GetApplied() *GatewayApplied {
+	if x != nil {
+		return x.Applied
+	}
+	return nil
+}
+
+func (x *GatewayRow) GetParts() []uint64 {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *GatewayRow) GetAppliedAt() int64 {
+	if x != nil {
+		return x.AppliedAt
+	}
+	return 0
+}
+
+func (x *GatewayRow) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 type BatchPublished_Item struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ContentType   string                 `protobuf:"bytes,1,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
@@ -7502,7 +8004,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[83]
+	mi := &file_hub_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7514,7 +8016,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[83]
+	mi := &file_hub_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7551,13 +8053,14 @@ type SecretsReencrypted_Item struct {
 	Was           []byte                 `protobuf:"bytes,3,opt,name=was,proto3" json:"was,omitempty"`
 	Sealed        []byte                 `protobuf:"bytes,4,opt,name=sealed,proto3" json:"sealed,omitempty"`
 	Callback      string                 `protobuf:"bytes,200,opt,name=callback,proto3" json:"callback,omitempty"` // the credentials of this pattern; then subscription and request are 0
+	Gateway       bool                   `protobuf:"varint,201,opt,name=gateway,proto3" json:"gateway,omitempty"`  // the secrets of the gateway's registry; then there is no other owner
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SecretsReencrypted_Item) Reset() {
 	*x = SecretsReencrypted_Item{}
-	mi := &file_hub_proto_msgTypes[84]
+	mi := &file_hub_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7569,7 +8072,7 @@ func (x *SecretsReencrypted_Item) String() string {
 func (*SecretsReencrypted_Item) ProtoMessage() {}
 
 func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[84]
+	mi := &file_hub_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7620,6 +8123,117 @@ func (x *SecretsReencrypted_Item) GetCallback() string {
 	return ""
 }
 
+func (x *SecretsReencrypted_Item) GetGateway() bool {
+	if x != nil {
+		return x.Gateway
+	}
+	return false
+}
+
+type GatewayDocument_File struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GatewayDocument_File) Reset() {
+	*x = GatewayDocument_File{}
+	mi := &file_hub_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GatewayDocument_File) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GatewayDocument_File) ProtoMessage() {}
+
+func (x *GatewayDocument_File) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GatewayDocument_File.ProtoReflect.Descriptor instead.
+func (*GatewayDocument_File) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{62, 0}
+}
+
+func (x *GatewayDocument_File) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GatewayDocument_File) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type GatewaySecrets_Secret struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GatewaySecrets_Secret) Reset() {
+	*x = GatewaySecrets_Secret{}
+	mi := &file_hub_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GatewaySecrets_Secret) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GatewaySecrets_Secret) ProtoMessage() {}
+
+func (x *GatewaySecrets_Secret) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GatewaySecrets_Secret.ProtoReflect.Descriptor instead.
+func (*GatewaySecrets_Secret) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{63, 0}
+}
+
+func (x *GatewaySecrets_Secret) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GatewaySecrets_Secret) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 type LogTrimmed_Range struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -7630,7 +8244,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[85]
+	mi := &file_hub_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7642,7 +8256,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[85]
+	mi := &file_hub_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7655,7 +8269,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{61, 0}
+	return file_hub_proto_rawDescGZIP(), []int{67, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -7685,7 +8299,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xc6\x1c\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xa8\x1e\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -7735,7 +8349,10 @@ const file_hub_proto_rawDesc = "" +
 	"\x18subscriptions_reassigned\x18C \x01(\v2%.quorumhub.v1.SubscriptionsReassignedH\x00R\x17subscriptionsReassigned\x12`\n" +
 	"\x18callback_credentials_set\x18d \x01(\v2$.quorumhub.v1.CallbackCredentialsSetH\x00R\x16callbackCredentialsSet\x12?\n" +
 	"\rnode_urls_set\x18P \x01(\v2\x19.quorumhub.v1.NodeUrlsSetH\x00R\vnodeUrlsSet\x12f\n" +
-	"\x1asubscription_signature_set\x18Q \x01(\v2&.quorumhub.v1.SubscriptionSignatureSetH\x00R\x18subscriptionSignatureSetB\x06\n" +
+	"\x1asubscription_signature_set\x18Q \x01(\v2&.quorumhub.v1.SubscriptionSignatureSetH\x00R\x18subscriptionSignatureSet\x12G\n" +
+	"\x0fgateway_applied\x18n \x01(\v2\x1c.quorumhub.v1.GatewayAppliedH\x00R\x0egatewayApplied\x12Q\n" +
+	"\x13topic_lifecycle_set\x18o \x01(\v2\x1f.quorumhub.v1.TopicLifecycleSetH\x00R\x11topicLifecycleSet\x12D\n" +
+	"\x0etopics_retired\x18p \x01(\v2\x1b.quorumhub.v1.TopicsRetiredH\x00R\rtopicsRetiredB\x06\n" +
 	"\x04kind\"\xa8\x02\n" +
 	"\x06Caller\x12\x1c\n" +
 	"\tprincipal\x18\x01 \x01(\tR\tprincipal\x12\x1a\n" +
@@ -8047,18 +8664,52 @@ const file_hub_proto_rawDesc = "" +
 	"\x02by\x18\x02 \x01(\tR\x02by\"<\n" +
 	"\x12SealingKeySwitched\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05nodes\x18\x02 \x03(\tR\x05nodes\"\xdf\x01\n" +
+	"\x05nodes\x18\x02 \x03(\tR\x05nodes\"\xfa\x01\n" +
 	"\x12SecretsReencrypted\x12;\n" +
-	"\x05items\x18\x01 \x03(\v2%.quorumhub.v1.SecretsReencrypted.ItemR\x05items\x1a\x8b\x01\n" +
+	"\x05items\x18\x01 \x03(\v2%.quorumhub.v1.SecretsReencrypted.ItemR\x05items\x1a\xa6\x01\n" +
 	"\x04Item\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\x04R\arequest\x12\x10\n" +
 	"\x03was\x18\x03 \x01(\fR\x03was\x12\x16\n" +
 	"\x06sealed\x18\x04 \x01(\fR\x06sealed\x12\x1b\n" +
-	"\bcallback\x18\xc8\x01 \x01(\tR\bcallback\"5\n" +
+	"\bcallback\x18\xc8\x01 \x01(\tR\bcallback\x12\x19\n" +
+	"\agateway\x18\xc9\x01 \x01(\bR\agateway\"5\n" +
 	"\x11SealingKeyRetired\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x0e\n" +
-	"\x02by\x18\x02 \x01(\tR\x02by\"\x95\x01\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"\xb8\x01\n" +
+	"\x0eGatewayApplied\x12\x12\n" +
+	"\x04blob\x18\x01 \x01(\fR\x04blob\x12\x14\n" +
+	"\x05parts\x18\x02 \x01(\rR\x05parts\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\x12\x16\n" +
+	"\x06sealed\x18\x04 \x01(\fR\x06sealed\x12\x12\n" +
+	"\x04hash\x18\x05 \x01(\tR\x04hash\x12\x1f\n" +
+	"\breplaces\x18\x06 \x01(\tH\x00R\breplaces\x88\x01\x01\x12\x0e\n" +
+	"\x02by\x18\a \x01(\tR\x02byB\v\n" +
+	"\t_replaces\"\x8f\x01\n" +
+	"\x0fGatewayDocument\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\fR\x04text\x128\n" +
+	"\x05files\x18\x02 \x03(\v2\".quorumhub.v1.GatewayDocument.FileR\x05files\x1a.\n" +
+	"\x04File\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\x97\x01\n" +
+	"\x0eGatewaySecrets\x12\x12\n" +
+	"\x04salt\x18\x01 \x01(\fR\x04salt\x12=\n" +
+	"\asecrets\x18\x02 \x03(\v2#.quorumhub.v1.GatewaySecrets.SecretR\asecrets\x1a2\n" +
+	"\x06Secret\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x8f\x01\n" +
+	"\x0eTopicLifecycle\x12#\n" +
+	"\rdeprecated_at\x18\x01 \x01(\x03R\fdeprecatedAt\x12\x1b\n" +
+	"\tsunset_at\x18\x02 \x01(\x03R\bsunsetAt\x12\x1c\n" +
+	"\tsuccessor\x18\x03 \x01(\tR\tsuccessor\x12\x1d\n" +
+	"\n" +
+	"retired_at\x18\x04 \x01(\x03R\tretiredAt\"u\n" +
+	"\x11TopicLifecycleSet\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12:\n" +
+	"\tlifecycle\x18\x02 \x01(\v2\x1c.quorumhub.v1.TopicLifecycleR\tlifecycle\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\"'\n" +
+	"\rTopicsRetired\x12\x16\n" +
+	"\x06topics\x18\x01 \x03(\x04R\x06topics\"\x95\x01\n" +
 	"\n" +
 	"LogTrimmed\x126\n" +
 	"\x06ranges\x18\x01 \x03(\v2\x1e.quorumhub.v1.LogTrimmed.RangeR\x06ranges\x12\x16\n" +
@@ -8097,7 +8748,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x0eunlisted_parts\x18I \x01(\x04R\runlistedParts\"7\n" +
 	"\vNodeResumed\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
-	"\x05times\x18\x02 \x01(\x04R\x05times\"\xda\x03\n" +
+	"\x05times\x18\x02 \x01(\x04R\x05times\"\x96\x04\n" +
 	"\bTopicRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -8117,7 +8768,8 @@ const file_hub_proto_rawDesc = "" +
 	"fetchError\x125\n" +
 	"\tretention\x182 \x01(\v2\x17.quorumhub.v1.RetentionR\tretention\x12\x14\n" +
 	"\x05owner\x18F \x01(\tR\x05owner\x12 \n" +
-	"\vprovisional\x18G \x01(\bR\vprovisional\"\xda\x06\n" +
+	"\vprovisional\x18G \x01(\bR\vprovisional\x12:\n" +
+	"\tlifecycle\x18n \x01(\v2\x1c.quorumhub.v1.TopicLifecycleR\tlifecycle\"\xda\x06\n" +
 	"\x0fSubscriptionRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x1b\n" +
@@ -8263,7 +8915,14 @@ const file_hub_proto_rawDesc = "" +
 	"\x02id\x18\x04 \x01(\x04R\x02id\"g\n" +
 	"\x16CallbackCredentialsRow\x126\n" +
 	"\x03set\x18\x01 \x01(\v2$.quorumhub.v1.CallbackCredentialsSetR\x03set\x12\x15\n" +
-	"\x06set_at\x18\x02 \x01(\x03R\x05setAt*d\n" +
+	"\x06set_at\x18\x02 \x01(\x03R\x05setAt\"\x8f\x01\n" +
+	"\n" +
+	"GatewayRow\x126\n" +
+	"\aapplied\x18\x01 \x01(\v2\x1c.quorumhub.v1.GatewayAppliedR\aapplied\x12\x14\n" +
+	"\x05parts\x18\x02 \x03(\x04R\x05parts\x12\x1d\n" +
+	"\n" +
+	"applied_at\x18\x03 \x01(\x03R\tappliedAt\x12\x14\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05index*d\n" +
 	"\x10NewClusterReason\x12\x1b\n" +
 	"\x17NEW_CLUSTER_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14NEW_CLUSTER_RESTORED\x10\x01\x12\x19\n" +
@@ -8281,7 +8940,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x0ePAUSE_OPERATOR\x10\x00\x12\x0f\n" +
 	"\vPAUSE_OWNER\x10\x01\x12\x15\n" +
 	"\x11PAUSE_OWNER_ENDED\x10\x02\x12\x15\n" +
-	"\x11PAUSE_NOT_ALLOWED\x10\x03*\xa7\x01\n" +
+	"\x11PAUSE_NOT_ALLOWED\x10\x03*\xbe\x01\n" +
 	"\tEndReason\x12\x13\n" +
 	"\x0fEND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10END_UNSUBSCRIBED\x10\x01\x12\x0f\n" +
@@ -8290,7 +8949,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x16END_TOPIC_DEREGISTERED\x10\x04\x12\x10\n" +
 	"\fEND_OPERATOR\x10\x05\x12\r\n" +
 	"\tEND_OWNER\x10\x06\x12\x13\n" +
-	"\x0fEND_OWNER_ENDED\x10\a*g\n" +
+	"\x0fEND_OWNER_ENDED\x10\a\x12\x15\n" +
+	"\x11END_TOPIC_RETIRED\x10\b*g\n" +
 	"\tNodePhase\x12\x12\n" +
 	"\x0eNODE_UNCHANGED\x10\x00\x12\x11\n" +
 	"\rNODE_EXPECTED\x10\x01\x12\x0f\n" +
@@ -8326,7 +8986,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 86)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 95)
 var file_hub_proto_goTypes = []any{
 	(NewClusterReason)(0),             // 0: quorumhub.v1.NewClusterReason
 	(Mode)(0),                         // 1: quorumhub.v1.Mode
@@ -8398,31 +9058,40 @@ var file_hub_proto_goTypes = []any{
 	(*SealingKeySwitched)(nil),        // 67: quorumhub.v1.SealingKeySwitched
 	(*SecretsReencrypted)(nil),        // 68: quorumhub.v1.SecretsReencrypted
 	(*SealingKeyRetired)(nil),         // 69: quorumhub.v1.SealingKeyRetired
-	(*LogTrimmed)(nil),                // 70: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),                   // 71: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),               // 72: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),                  // 73: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),           // 74: quorumhub.v1.SubscriptionRow
-	(*GroupRow)(nil),                  // 75: quorumhub.v1.GroupRow
-	(*CursorRow)(nil),                 // 76: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),                // 77: quorumhub.v1.RequestRow
-	(*FailedRequestRow)(nil),          // 78: quorumhub.v1.FailedRequestRow
-	(*DeadLetterRow)(nil),             // 79: quorumhub.v1.DeadLetterRow
-	(*PendingBlobRow)(nil),            // 80: quorumhub.v1.PendingBlobRow
-	(*MessageBlobRow)(nil),            // 81: quorumhub.v1.MessageBlobRow
-	(*NodeRow)(nil),                   // 82: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),            // 83: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),                 // 84: quorumhub.v1.ApiKeyRow
-	(*AccessRuleRow)(nil),             // 85: quorumhub.v1.AccessRuleRow
-	(*NonceRow)(nil),                  // 86: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),                 // 87: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),               // 88: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),            // 89: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),               // 90: quorumhub.v1.EventResult
-	(*CallbackCredentialsRow)(nil),    // 91: quorumhub.v1.CallbackCredentialsRow
-	(*BatchPublished_Item)(nil),       // 92: quorumhub.v1.BatchPublished.Item
-	(*SecretsReencrypted_Item)(nil),   // 93: quorumhub.v1.SecretsReencrypted.Item
-	(*LogTrimmed_Range)(nil),          // 94: quorumhub.v1.LogTrimmed.Range
+	(*GatewayApplied)(nil),            // 70: quorumhub.v1.GatewayApplied
+	(*GatewayDocument)(nil),           // 71: quorumhub.v1.GatewayDocument
+	(*GatewaySecrets)(nil),            // 72: quorumhub.v1.GatewaySecrets
+	(*TopicLifecycle)(nil),            // 73: quorumhub.v1.TopicLifecycle
+	(*TopicLifecycleSet)(nil),         // 74: quorumhub.v1.TopicLifecycleSet
+	(*TopicsRetired)(nil),             // 75: quorumhub.v1.TopicsRetired
+	(*LogTrimmed)(nil),                // 76: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),                   // 77: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),               // 78: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),                  // 79: quorumhub.v1.TopicRow
+	(*SubscriptionRow)(nil),           // 80: quorumhub.v1.SubscriptionRow
+	(*GroupRow)(nil),                  // 81: quorumhub.v1.GroupRow
+	(*CursorRow)(nil),                 // 82: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),                // 83: quorumhub.v1.RequestRow
+	(*FailedRequestRow)(nil),          // 84: quorumhub.v1.FailedRequestRow
+	(*DeadLetterRow)(nil),             // 85: quorumhub.v1.DeadLetterRow
+	(*PendingBlobRow)(nil),            // 86: quorumhub.v1.PendingBlobRow
+	(*MessageBlobRow)(nil),            // 87: quorumhub.v1.MessageBlobRow
+	(*NodeRow)(nil),                   // 88: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),            // 89: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),                 // 90: quorumhub.v1.ApiKeyRow
+	(*AccessRuleRow)(nil),             // 91: quorumhub.v1.AccessRuleRow
+	(*NonceRow)(nil),                  // 92: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),                 // 93: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),               // 94: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),            // 95: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),               // 96: quorumhub.v1.EventResult
+	(*CallbackCredentialsRow)(nil),    // 97: quorumhub.v1.CallbackCredentialsRow
+	(*GatewayRow)(nil),                // 98: quorumhub.v1.GatewayRow
+	(*BatchPublished_Item)(nil),       // 99: quorumhub.v1.BatchPublished.Item
+	(*SecretsReencrypted_Item)(nil),   // 100: quorumhub.v1.SecretsReencrypted.Item
+	(*GatewayDocument_File)(nil),      // 101: quorumhub.v1.GatewayDocument.File
+	(*GatewaySecrets_Secret)(nil),     // 102: quorumhub.v1.GatewaySecrets.Secret
+	(*LogTrimmed_Range)(nil),          // 103: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	10,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -8440,7 +9109,7 @@ var file_hub_proto_depIdxs = []int32{
 	51,  // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
 	58,  // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
 	59,  // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	70,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	76,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
 	41,  // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
 	43,  // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
 	44,  // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
@@ -8474,65 +9143,73 @@ var file_hub_proto_depIdxs = []int32{
 	57,  // 46: quorumhub.v1.Event.callback_credentials_set:type_name -> quorumhub.v1.CallbackCredentialsSet
 	47,  // 47: quorumhub.v1.Event.node_urls_set:type_name -> quorumhub.v1.NodeUrlsSet
 	33,  // 48: quorumhub.v1.Event.subscription_signature_set:type_name -> quorumhub.v1.SubscriptionSignatureSet
-	0,   // 49: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
-	13,  // 50: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
-	20,  // 51: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
-	13,  // 52: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
-	92,  // 53: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	13,  // 54: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
-	20,  // 55: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
-	13,  // 56: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
-	26,  // 57: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
-	1,   // 58: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	30,  // 59: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	29,  // 60: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	13,  // 61: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
-	2,   // 62: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
-	3,   // 63: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
-	35,  // 64: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	27,  // 65: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
-	4,   // 66: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	3,   // 67: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
-	42,  // 68: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	5,   // 69: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
-	6,   // 70: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	7,   // 71: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
-	49,  // 72: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	50,  // 73: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
-	49,  // 74: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
-	52,  // 75: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	55,  // 76: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
-	52,  // 77: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
-	13,  // 78: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
-	8,   // 79: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	13,  // 80: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
-	13,  // 81: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
-	93,  // 82: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
-	94,  // 83: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	72,  // 84: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	26,  // 85: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
-	30,  // 86: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	28,  // 87: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
-	29,  // 88: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	3,   // 89: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
-	30,  // 90: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	76,  // 91: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	49,  // 92: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	27,  // 93: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	1,   // 94: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
-	52,  // 95: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	5,   // 96: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	60,  // 97: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	63,  // 98: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
-	88,  // 99: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	89,  // 100: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	90,  // 101: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	57,  // 102: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
-	103, // [103:103] is the sub-list for method output_type
-	103, // [103:103] is the sub-list for method input_type
-	103, // [103:103] is the sub-list for extension type_name
-	103, // [103:103] is the sub-list for extension extendee
-	0,   // [0:103] is the sub-list for field type_name
+	70,  // 49: quorumhub.v1.Event.gateway_applied:type_name -> quorumhub.v1.GatewayApplied
+	74,  // 50: quorumhub.v1.Event.topic_lifecycle_set:type_name -> quorumhub.v1.TopicLifecycleSet
+	75,  // 51: quorumhub.v1.Event.topics_retired:type_name -> quorumhub.v1.TopicsRetired
+	0,   // 52: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
+	13,  // 53: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
+	20,  // 54: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
+	13,  // 55: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
+	99,  // 56: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	13,  // 57: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
+	20,  // 58: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
+	13,  // 59: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
+	26,  // 60: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
+	1,   // 61: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	30,  // 62: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	29,  // 63: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	13,  // 64: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
+	2,   // 65: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
+	3,   // 66: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
+	35,  // 67: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	27,  // 68: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
+	4,   // 69: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	3,   // 70: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
+	42,  // 71: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	5,   // 72: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	6,   // 73: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	7,   // 74: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
+	49,  // 75: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	50,  // 76: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
+	49,  // 77: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
+	52,  // 78: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	55,  // 79: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
+	52,  // 80: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
+	13,  // 81: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
+	8,   // 82: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	13,  // 83: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
+	13,  // 84: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
+	100, // 85: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
+	101, // 86: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
+	102, // 87: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
+	73,  // 88: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	103, // 89: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	78,  // 90: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	26,  // 91: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	73,  // 92: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	30,  // 93: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	28,  // 94: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
+	29,  // 95: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	3,   // 96: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
+	30,  // 97: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	82,  // 98: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	49,  // 99: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	27,  // 100: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	1,   // 101: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
+	52,  // 102: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	5,   // 103: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	60,  // 104: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	63,  // 105: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
+	94,  // 106: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	95,  // 107: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	96,  // 108: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	57,  // 109: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
+	70,  // 110: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
+	111, // [111:111] is the sub-list for method output_type
+	111, // [111:111] is the sub-list for method input_type
+	111, // [111:111] is the sub-list for extension type_name
+	111, // [111:111] is the sub-list for extension extendee
+	0,   // [0:111] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -8587,15 +9264,19 @@ func file_hub_proto_init() {
 		(*Event_CallbackCredentialsSet)(nil),
 		(*Event_NodeUrlsSet)(nil),
 		(*Event_SubscriptionSignatureSet)(nil),
+		(*Event_GatewayApplied)(nil),
+		(*Event_TopicLifecycleSet)(nil),
+		(*Event_TopicsRetired)(nil),
 	}
 	file_hub_proto_msgTypes[17].OneofWrappers = []any{}
+	file_hub_proto_msgTypes[61].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   86,
+			NumMessages:   95,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

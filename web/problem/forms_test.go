@@ -40,7 +40,7 @@ func TestPrefer(t *testing.T) {
 func TestForms(t *testing.T) {
 	d := &problem.Details{Status: 400, Code: "invalid", Param: "body", Detail: "does not fit\nthe <schema>\x00",
 		Quota:  &hub.QuotaUse{Quota: "topics", Limit: 3, Used: 3},
-		Errors: []problem.Fault{{"/a", "expected <number>\r\n"}, {"/b\xff", "x"}, {"/c", "x"}, {"/d", "x"}}}
+		Places: []problem.Place{{Pointer: "/a", Detail: "expected <number>\r\n"}, {Pointer: "/b\xff", Detail: "x"}, {Path: "c", Detail: "x"}, {Detail: "x"}}}
 	answer := func(accept string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Header.Set("Accept", accept)
@@ -60,7 +60,7 @@ func TestForms(t *testing.T) {
 		Detail        string          `xml:"detail"`
 		Code          string          `xml:"code"`
 		CorrelationID string          `xml:"correlation_id" json:"correlation_id"`
-		Errors        []problem.Fault `xml:"errors>i"`
+		Errors        []problem.Place `xml:"errors>i"`
 	}
 	var inJSON, inXML document
 	w := answer("application/json")
@@ -73,7 +73,7 @@ func TestForms(t *testing.T) {
 	}
 	if inJSON.Type != "urn:quorumhub:problem:invalid" || inJSON.Title != "Bad Request" || inJSON.Status != 400 || inJSON.Code != "invalid" ||
 		inJSON.Detail != "body: does not fit the <schema> " || inJSON.CorrelationID != "c0ffee" || len(inJSON.Errors) != 4 ||
-		inJSON.Errors[0] != (problem.Fault{Pointer: "/a", Detail: "expected <number>  "}) || inJSON.Errors[1].Pointer != "/b?" {
+		inJSON.Errors[0] != (problem.Place{Pointer: "/a", Detail: "expected <number>  "}) || inJSON.Errors[1].Pointer != "/b?" {
 		t.Errorf("JSON: got %+v", inJSON)
 	}
 	inXML.XMLName = inJSON.XMLName
@@ -82,7 +82,7 @@ func TestForms(t *testing.T) {
 		t.Errorf("XML: got %+v, want %+v", inXML, inJSON)
 	}
 	w = answer("text/plain")
-	if got, want := w.Body.String(), "body: does not fit the <schema> ; /a: expected <number>  ; /b?: x; /c: x; and 1 more\n"; got != want {
+	if got, want := w.Body.String(), "body: does not fit the <schema> ; /a: expected <number>  ; /b?: x; c: x; and 1 more\n"; got != want {
 		t.Errorf("text: got %q, want %q", got, want)
 	}
 	if strings.Contains(answer("application/json").Body.String(), "quota\":null") {

@@ -1,6 +1,7 @@
 package problem
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"encoding/xml"
@@ -21,10 +22,9 @@ const typePrefix = "urn:quorumhub:problem:"
 // Details describes an error to an HTTP client. Status, Code and Detail are required.
 type Details struct { //nolint:errname // the term of RFC 9457
 	Status int
-	Code   string  // stable, for programs
-	Param  string  // the parameter at fault, if there is one
-	Detail string  // reads on from Param if that is set
-	Errors []Fault // the places of a body that are wrong, if there are several or they have pointers
+	Code   string // stable, for programs
+	Param  string // the parameter at fault, if there is one
+	Detail string // reads on from Param if that is set
 
 	Allow          string        // the Allow header of a 405
 	RetryAfter     time.Duration // rounded up to seconds; 0 sends no Retry-After
@@ -32,15 +32,23 @@ type Details struct { //nolint:errname // the term of RFC 9457
 	AcceptEncoding string        // the Accept-Encoding header of a 415 (RFC 9110 section 15.5.16)
 	// Quota is the amount that a principal may have and that a 403 or 429 is about; nil: none.
 	Quota *hub.QuotaUse
+	// Places are what is wrong with a text, and where.
+	Places []Place
+	// Successor is the URL of what takes the place of something that is gone; empty: nothing. It is also sent as a Link header.
+	Successor string
 	// Limit names the limit that a 429 ran into. It is for metrics and never sent.
 	Limit string
 	// HangUp closes the connection without reading the rest of the request's body, which net/http would otherwise do.
 	HangUp bool
 }
 
-// Fault is what is wrong at one place of a body.
-type Fault struct {
-	Pointer string `json:"pointer" xml:"pointer"` // into JSON (RFC 6901), or what comes closest to it
+// Place is one thing that is wrong with a text.
+type Place struct {
+	Line   int    `json:"line,omitempty" xml:"line,omitempty"` // from 1; 0: unknown
+	Column int    `json:"column,omitempty" xml:"column,omitempty"`
+	Path   string `json:"path,omitempty" xml:"path,omitempty"`
+	// Pointer is a JSON pointer (RFC 6901) into a request's body.
+	Pointer string `json:"pointer,omitempty" xml:"pointer,omitempty"`
 	Detail  string `json:"detail" xml:"detail"`
 }
 
@@ -95,6 +103,8 @@ func ofHub(e *hub.Error) *Details {
 		if e.Param != "" {
 			d.Limit = "callback"
 		}
+	case hub.CodeRetired:
+		d.Status, d.Code, d.Successor = http.StatusGone, "retired", e.Successor
 	case hub.CodeInternal:
 		return nil
 	}
@@ -156,12 +166,12 @@ func (d *Details) WriteAs(w http.ResponseWriter, form Form, correlationID string
 func (d *Details) line() string {
 	const most = 3
 	line := d.Error()
-	for i, e := range d.Errors {
+	for i, p := range d.Places {
 		if i == most {
-			line += fmt.Sprintf("; and %d more", len(d.Errors)-most)
+			line += fmt.Sprintf("; and %d more", len(d.Places)-most)
 			break
 		}
-		line += "; " + e.Pointer + ": " + e.Detail
+		line += "; " + cmp.Or(p.Pointer, p.Path, "the document") + ": " + p.Detail
 	}
 	return OneLine(line)
 }
@@ -176,15 +186,17 @@ type document struct {
 	Code          string   `json:"code" xml:"code"`
 	Param         string   `json:"param,omitempty" xml:"param,omitempty"`
 	Quota         *quota   `json:"quota,omitempty" xml:"quota,omitempty"`
-	Errors        []Fault  `json:"errors,omitempty" xml:"errors>i,omitempty"`
+	Errors        []Place  `json:"errors,omitempty" xml:"errors>i,omitempty"`
+	Successor     string   `json:"successor,omitempty" xml:"successor,omitempty"`
 	CorrelationID string   `json:"correlation_id" xml:"correlation_id"`
 }
 
 func (d *Details) document(correlationID string) document {
 	doc := document{Type: typePrefix + d.Code, Title: http.StatusText(d.Status), Status: d.Status, Detail: OneLine(d.Error()),
-		Code: d.Code, Param: d.Param, Quota: quotaOf(d.Quota), CorrelationID: correlationID}
-	for _, e := range d.Errors {
-		doc.Errors = append(doc.Errors, Fault{OneLine(e.Pointer), OneLine(e.Detail)})
+		Code: d.Code, Param: d.Param, Quota: quotaOf(d.Quota), Successor: OneLine(d.Successor), CorrelationID: correlationID}
+	for _, p := range d.Places {
+		p.Path, p.Pointer, p.Detail = OneLine(p.Path), OneLine(p.Pointer), OneLine(p.Detail)
+		doc.Errors = append(doc.Errors, p)
 	}
 	return doc
 }
@@ -216,6 +228,9 @@ func (d *Details) writeHeader(w http.ResponseWriter, contentType string) {
 	}
 	if d.AcceptEncoding != "" {
 		h.Set("Accept-Encoding", d.AcceptEncoding)
+	}
+	if d.Successor != "" {
+		h.Add("Link", "<"+d.Successor+">; rel=\"successor-version\"")
 	}
 	if d.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(Seconds(d.RetryAfter)))

@@ -107,7 +107,7 @@ func TestVersion(t *testing.T) {
 		{"application/json;version=1;q=0.5, application/xml;version=2", "", "2"},
 		{"application/json;version=1;q=0, */*", "application/json; version=3", "3"},
 		{"application/json;version=2", "application/json; version=3", "2"},
-		{`text/plain;x="a,b;version=9", application/json;version=4`, "", "4"},
+		{`text/plain;x="a,b/c;version=9,d", application/json;version=4`, "", "4"},
 		{"", "application/json; version=3; charset=utf-8", "3"},
 		{"*/*", "application/json", ""},
 		{"version=2", "version=2", ""},
