@@ -213,6 +213,7 @@ func (n *Node) webOptions(guard *auth.Guard, feed *sse.Feed, registry *prometheu
 		Keys:      n.keeper,
 		Gateway:   &gatewayView{n.gateway, n.usage},
 		Parts:     n.store,
+		Notices:   n.out.notices,
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,
 		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: n.log, Registry: registry, Profiling: cfg.Debug.Pprof,
 		Clock: n.raft.Clock(), Warnings: func() []string { return append(n.raft.Warnings(), n.access.warnings()...) },
