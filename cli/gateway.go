@@ -13,6 +13,7 @@ import (
 type gatewayCmd struct {
 	Check  gatewayCheckCmd  `cmd:"" help:"Check a registry, without a hub."`
 	Routes gatewayRoutesCmd `cmd:"" help:"List the routes of a hub, or of a registry's file."`
+	Import gatewayImportCmd `cmd:"" help:"Make a registry of an OpenAPI document."`
 	Schema gatewaySchemaCmd `cmd:"" help:"Print the JSON Schema of the registry, for editors."`
 }
 
@@ -36,6 +37,21 @@ type gatewaySchemaCmd struct{}
 
 func (c *gatewaySchemaCmd) Run(s Streams) error {
 	_, err := s.Out.Write(gateway.Schema())
+	return err
+}
+
+type gatewayImportCmd struct {
+	File     string `arg:"" help:"The OpenAPI 3 document (YAML or JSON); - reads standard input." placeholder:"FILE"`
+	Out      string `short:"o" help:"Write the registry to this new file, and JSON Schemas beside it; otherwise it is printed." placeholder:"FILE"`
+	Upstream string `help:"The upstream's name in the registry." default:"upstream" placeholder:"NAME"`
+	URL      string `name:"url" help:"The upstream's address; otherwise the document's first server." placeholder:"URL"`
+}
+
+func (c *gatewayImportCmd) Run(s Streams) error {
+	notes, err := gateway.Import(c.File, c.Out, c.Upstream, c.URL, s.In, s.Out)
+	for _, note := range notes {
+		fmt.Fprintf(s.Err, "note: %s\n", note)
+	}
 	return err
 }
 
