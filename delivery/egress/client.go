@@ -100,7 +100,7 @@ func (c *Client) RoundTrip(req *http.Request) (*http.Response, error) {
 // transportFor returns the pool for a request. Once a rule's files change, it gets a new pool, and the idle
 // connections of the old one are closed.
 func (c *Client) transportFor(req *http.Request) *http.Transport {
-	if c.rules == nil || req.URL.Scheme != "https" {
+	if c.rules.none() || req.URL.Scheme != "https" {
 		return c.transport
 	}
 	port := req.URL.Port()
