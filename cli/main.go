@@ -38,6 +38,7 @@ type commands struct {
 	Apply applyCmd `cmd:"" group:"cluster" help:"Make a hub match YAML files: topics, limits, access rules, paused subscriptions."`
 
 	Callbacks callbacksCmd `cmd:"" group:"cluster" help:"Manage the headers and credentials that callbacks require."`
+	Gateway   gatewayCmd   `cmd:"" group:"cluster" help:"Manage the registry of the gateway: the services behind the hub."`
 	Keys      keysCmd      `cmd:"" group:"cluster" help:"Manage the sealing keys that encrypt secrets at rest."`
 
 	Cluster clusterCmd `cmd:"" group:"cluster" help:"Manage a cluster and its nodes."`
