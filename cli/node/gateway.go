@@ -2,12 +2,14 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
 	"quorumhub/hub"
 	"quorumhub/web"
+	"quorumhub/web/gateway/registry"
 )
 
 // gatewayRetry is the pause before a registry that could not be read is read again.
@@ -27,6 +29,7 @@ type gatewaySource struct {
 	mu       sync.Mutex
 	info     hub.GatewayInfo
 	document hub.GatewayDocument
+	registry *registry.Registry // nil: none
 	loadedAt time.Time
 	known    bool
 	failure  string // why the newest registry could not be read; empty: it was
@@ -53,10 +56,13 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-// start reads what there is, and follows the log until close.
-func (g *gatewaySource) start(ctx context.Context) {
+// start reads what there is, and follows the log until close. first is the registry that a hub without one begins with; nil: none.
+func (g *gatewaySource) start(ctx context.Context, first *registry.Document) {
 	ctx, g.cancel = context.WithCancel(ctx)
 	failed := g.read() != nil
+	if first != nil {
+		g.work.Go(func() { g.applyFirst(ctx, first) })
+	}
 	g.work.Go(func() { g.follow(ctx, failed) })
 }
 
@@ -86,6 +92,15 @@ func (g *gatewaySource) follow(ctx context.Context, failed bool) {
 // read takes over the present registry, unless it is the one that was read last.
 func (g *gatewaySource) read() error {
 	info, document, ok, err := g.service().Gateway()
+	var reg *registry.Registry
+	if err == nil && ok {
+		// It was checked when it was applied, against the hub as it was then: what has changed there since must not take away
+		// the gateway.
+		var mistakes []registry.Mistake
+		if reg, mistakes = registry.Read(registry.Document(document), nil); len(mistakes) > 0 {
+			err = fmt.Errorf("this program does not understand it: %w", mistakes[0])
+		}
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
@@ -96,10 +111,12 @@ func (g *gatewaySource) read() error {
 		}
 		return err
 	case g.known == ok && g.info.Hash == info.Hash && g.info.Index == info.Index:
-		g.failure = ""
+		if ok {
+			g.failure = ""
+		}
 		return nil
 	}
-	g.info, g.document, g.known, g.failure, g.loadedAt = info, document, ok, "", time.Now()
+	g.info, g.document, g.registry, g.known, g.failure, g.loadedAt = info, document, reg, ok, "", time.Now()
 	signal(g.changed)
 	return nil
 }
@@ -108,7 +125,7 @@ func (g *gatewaySource) read() error {
 func (g *gatewaySource) Serving() web.GatewayServing {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	out := web.GatewayServing{Hash: g.info.Hash, Index: g.info.Index, LoadedAt: g.loadedAt}
+	out := web.GatewayServing{Hash: g.info.Hash, Index: g.info.Index, LoadedAt: g.loadedAt, Registry: g.registry}
 	if g.failure != "" {
 		out.Errors = append(out.Errors, g.failure)
 	}
