@@ -25,6 +25,8 @@ type Options struct {
 	Times    hub.TimeIndex
 	Letters  hub.DeadLetterReader
 	Node     Node
+	// Notices are sent with answers about deprecated topics; nil: there are none.
+	Notices *hub.TopicNotices
 	// Feed wakes event streams; register it as a hub.Observer. nil: the Server makes one, which still must be registered.
 	Feed *sse.Feed
 	// Deliveries shows attempts; nil: there are none.
