@@ -232,6 +232,10 @@ func (s *State) applyClusterEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.setRule(k.AccessRuleSet)
 	case *hubpb.Event_AccessRuleRemoved:
 		return s.removeRule(k.AccessRuleRemoved)
+	case *hubpb.Event_QuotaSet:
+		return s.setQuota(k.QuotaSet)
+	case *hubpb.Event_QuotaRemoved:
+		return s.removeQuota(k.QuotaRemoved)
 	case *hubpb.Event_ApiKeysExpired:
 		return s.expireAPIKeys(k.ApiKeysExpired, fx)
 	case *hubpb.Event_OwnerEnded:

@@ -33,6 +33,7 @@ func (s *State) request(e *hubpb.SubscriptionRequested, fx *Effects) Result {
 	added := s.addRequest(r, fx)
 	s.requestByKey[added.key()] = added.ID
 	s.hold(added.Owner, func(h *holding) { h.requests++ })
+	s.recordLimits(r.caller)
 	return Result{ID: uint64(added.ID)}
 }
 
@@ -174,6 +175,7 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, create
 	sub.ExpiresAt = timeOf(e.VerifiedFrom).Add(time.Duration(r.LeaseSeconds) * time.Second)
 	sub.RenewedAt = timeOf(s.meta.Now)
 	s.regroup(sub, r.Options, e.Candidates, r.Owner, fx)
+	s.recordLimits(r.caller)
 	if renewal {
 		s.announce(LifecycleRenewed, sub, fx, nil)
 		if sub.Paused && sub.PauseReason == PauseNotAllowed && r.Owner == sub.Owner {

@@ -164,23 +164,12 @@ type TopicMark struct {
 	DeprecatedAt time.Time // zero: now, or as before
 	SunsetAt     time.Time // zero: not decided
 	Successor    string    // name of a topic; empty: none
-	Retire       bool      // at once
+	Retire       bool      // at once; what was announced before and is not given again stays
 }
 
-// mayMark returns an error if the caller of ctx may not deprecate or retire a topic: its owner may, and operators.
-func (s *Service) mayMark(ctx context.Context, topic string) error {
-	if s.MayManage(ctx, "") || s.OwnsTopic(ctx, topic) {
-		return nil
-	}
-	return &Error{Code: CodeForbidden, Param: "topic", Message: quote(topic) + " belongs to another principal, who alone may deprecate it, beside operators of the hub"}
-}
-
-// SetTopicLifecycle deprecates or retires a topic; nil removes the mark. The owner of the topic may, and operators. An
-// unknown topic is CodeNotFound.
+// SetTopicLifecycle deprecates or retires a topic; nil removes the mark. An unknown topic is CodeNotFound.
+// Authorisation is up to the caller.
 func (s *Service) SetTopicLifecycle(ctx context.Context, topic string, m *TopicMark, by string) error {
-	if err := s.mayMark(ctx, topic); err != nil {
-		return err
-	}
 	ev := &hubpb.TopicLifecycleSet{Topic: topic, By: by}
 	if m != nil {
 		if err := s.checkMark(topic, m); err != nil {
@@ -189,6 +178,9 @@ func (s *Service) SetTopicLifecycle(ctx context.Context, topic string, m *TopicM
 		l := TopicLifecycle{DeprecatedAt: m.DeprecatedAt, SunsetAt: m.SunsetAt, Successor: m.Successor}
 		if m.Retire {
 			l.RetiredAt = s.now() // the fold takes the log's time
+			if was := s.TopicLifecycle(topic); was != nil {
+				l.Successor, l.SunsetAt = cmp.Or(l.Successor, was.Successor), cmp.Or(l.SunsetAt, was.SunsetAt)
+			}
 		}
 		ev.Lifecycle = l.pb()
 	}

@@ -52,6 +52,9 @@ type Topic struct {
 	// Provisional: a subscription created it, and counts it among its own, until the first publisher becomes the owner.
 	Provisional bool
 
+	stored storedBytes
+	holder *holding // of the owner, nil: none
+
 	blobs []blobRef // retained messages whose body is a blob, in order of offset
 
 	subscriptions []SubscriptionID // sorted

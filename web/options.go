@@ -25,6 +25,8 @@ type Options struct {
 	Times    hub.TimeIndex
 	Letters  hub.DeadLetterReader
 	Node     Node
+	// Notices are sent with answers about deprecated topics; nil: there are none.
+	Notices *hub.TopicNotices
 	// Feed wakes event streams; register it as a hub.Observer. nil: the Server makes one, which still must be registered.
 	Feed *sse.Feed
 	// Deliveries shows attempts; nil: there are none.
@@ -100,6 +102,8 @@ type Options struct {
 	Keys Keys
 	// Gateway is what the gateway of this node serves; nil: there is none.
 	Gateway Gateway
+	// Services are served by the gateway; nil: there is none.
+	Services *ServiceOptions
 	// Profiling serves /debug/pprof.
 	Profiling bool
 }

@@ -18,6 +18,7 @@ type route struct {
 	name    string
 	paths   []string // in echo's notation: /v1/subscriptions/:id, /topics/*
 	methods map[string]http.HandlerFunc
+	every   http.HandlerFunc // serves all methods, known or not; nil: methods does
 	access  access
 	streams bool // GET may be for an event stream
 	allow   string
@@ -70,7 +71,7 @@ func (s *Server) table() []*route {
 		{name: "attempts", paths: []string{"/v1/subscriptions/:id/attempts"}, methods: get(s.listAttempts), access: access{own: true}},
 		{name: "topic_list", paths: []string{"/v1/topics"}, methods: get(s.listTopics)},
 		{name: "topic", paths: []string{"/v1/topics/*"}, methods: map[string]http.HandlerFunc{
-			http.MethodGet: s.getTopicItem, http.MethodHead: s.getTopicItem, http.MethodPut: s.putTopic}, access: access{changes: auth.ActionTopics}},
+			http.MethodGet: s.getTopicItem, http.MethodHead: s.getTopicItem, http.MethodPut: s.putTopic}, access: access{changes: auth.ActionTopics, ownChanges: true}},
 		{name: "dead_letters", paths: []string{"/v1/dead-letters"}, methods: get(s.listDeadLetters), access: ownLetters},
 		{name: "dead_letter_export", paths: []string{"/v1/dead-letters/export"}, methods: get(s.exportDeadLetters), access: letters},
 		{name: "dead_letter_replay", paths: []string{"/v1/dead-letters/replay"}, methods: post(s.replayDeadLetters), access: letters},
@@ -118,6 +119,9 @@ func (s *Server) prepare(routes []*route) {
 		for m := range rt.methods {
 			allowed = append(allowed, m)
 		}
+		if rt.every != nil {
+			allowed = append(allowed, http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodPatch, http.MethodPost, http.MethodPut)
+		}
 		slices.Sort(allowed)
 		rt.allow = strings.Join(allowed, ", ")
 	}
@@ -148,7 +152,11 @@ func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request) {
 	x, _ := w.(*exchange)
 	x.route = rt
 	s.allowOrigin(x, r, rt)
-	if h := rt.methods[r.Method]; h != nil {
+	h := rt.methods[r.Method]
+	if rt.every != nil && !isPreflight(r) {
+		h = rt.every
+	}
+	if h != nil {
 		r, err := s.admit(x, r, rt)
 		if err != nil {
 			s.turnAway(rt, w, r, err)

@@ -204,8 +204,8 @@ func (d *Details) document(correlationID string) document {
 // quota is a quota in a document.
 type quota struct {
 	Name  string `json:"name" xml:"name"`
-	Limit int    `json:"limit" xml:"limit"`
-	Used  int    `json:"used" xml:"used"`
+	Limit int64  `json:"limit" xml:"limit"`
+	Used  int64  `json:"used" xml:"used"`
 }
 
 func quotaOf(u *hub.QuotaUse) *quota {
