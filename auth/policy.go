@@ -9,12 +9,14 @@ import (
 // Apply makes the domain ask the guard: who calls, what the caller may do, what it may have, and whether it may act on what others own.
 func (g *Guard) Apply(p *hub.Policy) {
 	p.Authorize = g.authorize
+	p.Own = func(ctx context.Context, a hub.Action, topic string) error { return g.allowOwn(ctx, Action(a), topic) }
 	p.Principal = func(ctx context.Context) string { return CallerOf(ctx).Principal.ID }
 	p.Operator = func(ctx context.Context) bool {
 		c := CallerOf(ctx)
 		return c.Operator || g.May(c.Principal, ActionSubscriptions)
 	}
 	p.Quotas = func(ctx context.Context, principal string) hub.Quotas { return g.Quotas(ctx, principal).Quotas }
+	p.ByteQuotas = g.rules.quotas.limitsBytes
 	p.Refused = func(ctx context.Context, f *hub.FailedRequest) {
 		g.notOwner(ctx, Action(f.ModeName()), f.TopicName, f.ID.String())
 	}

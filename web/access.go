@@ -22,6 +22,7 @@ type access struct {
 	details bool // public, but shows more to callers with valid credentials
 	// Principals need no permission for what they own, or for reading that; the handler looks at whose it is.
 	own, ownReads bool
+	ownTopic      bool        // likewise of a topic below /v1/topics/, and nobody else learns whether there is one
 	limited       bool        // public, and takes from the client's budget for reads
 	byTopic       bool        // the handler authorizes each topic
 	reads         auth.Action // instead of auth.ActionView
@@ -87,6 +88,9 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	if action != auth.ActionView {
 		auth.Note(r.Context(), "request", r.Method+" "+r.URL.Path)
 	}
+	if rt.access.ownTopic && !own {
+		own = s.ownsTopicInPath(r)
+	}
 	if own && !s.Guard.May(caller.Principal, action) {
 		return r, s.Guard.AllowOwn(r.Context(), action)
 	}
@@ -95,6 +99,12 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	}
 	caller.Operator = true
 	return r.WithContext(auth.WithCaller(r.Context(), caller)), nil
+}
+
+// ownsTopicInPath reports whether the path names a topic that belongs to the caller.
+func (s *Server) ownsTopicInPath(r *http.Request) bool {
+	name, err := s.topicBelow("/v1/topics/", r)
+	return err == nil && s.Service.OwnsTopic(r.Context(), name)
 }
 
 // owns reports whether the caller may see what belongs to owner: it is its own, or the caller is an operator.

@@ -17,7 +17,8 @@ type retentionItem struct {
 }
 
 func topicItemOf(t *hub.Topic) topicItem {
-	out := topicItem{Name: t.Name, HeadOffset: t.Head, FirstOffset: t.First, Subscriptions: t.Subscribers()}
+	out := topicItem{Name: t.Name, HeadOffset: t.Head, FirstOffset: t.First, Subscriptions: t.Subscribers(),
+		Owner: t.Owner, StoredBytes: t.StoredBytes()}
 	if !t.Retention.IsDefault() {
 		out.Retention = &retentionItem{MaxBytes: t.Retention.MaxBytes}
 		if t.Retention.MaxAge != nil {
@@ -49,13 +50,18 @@ func (s *Server) showTopic(w http.ResponseWriter, name string) error {
 	return nil
 }
 
-// putTopic sets a topic's own limits, or with {"retention": {}} restores the hub's, and answers with the topic after it.
+// putTopic sets a topic's own limits, or with {"retention": {}} restores the hub's, and answers with the topic after it. Its owner
+// stays within the hub's limits.
 func (s *Server) putTopic(w http.ResponseWriter, r *http.Request) {
 	name, err := s.topicBelow("/v1/topics/", r)
 	if err == nil {
 		var limits hub.Retention
 		if limits, err = s.readRetention(w, r); err == nil {
-			err = s.Service.SetRetention(r.Context(), name, limits)
+			set := s.Service.SetRetention
+			if _, operator := s.onlyOwner(r.Context()); !operator {
+				set = s.Service.SetOwnRetention
+			}
+			err = set(r.Context(), name, limits)
 		}
 	}
 	if err == nil {

@@ -138,8 +138,8 @@ func (d *Details) WriteJSON(w http.ResponseWriter, correlationID string) {
 // quota is a quota in JSON.
 type quota struct {
 	Name  string `json:"name"`
-	Limit int    `json:"limit"`
-	Used  int    `json:"used"`
+	Limit int64  `json:"limit"`
+	Used  int64  `json:"used"`
 }
 
 func quotaOf(u *hub.QuotaUse) *quota {
