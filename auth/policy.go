@@ -16,7 +16,7 @@ func (g *Guard) Apply(p *hub.Policy) {
 		return c.Operator || g.May(c.Principal, ActionSubscriptions)
 	}
 	p.Quotas = func(ctx context.Context, principal string) hub.Quotas { return g.Quotas(ctx, principal).Quotas }
-	p.ByteQuotas = g.rules.quotas.limitsBytes
+	p.ByteQuotas = func() bool { return g.rules().quotas.limitsBytes() }
 	p.Refused = func(ctx context.Context, f *hub.FailedRequest) {
 		g.notOwner(ctx, Action(f.ModeName()), f.TopicName, f.ID.String())
 	}
@@ -27,7 +27,7 @@ func (g *Guard) authorize(ctx context.Context, a hub.Action, topic string) error
 	if a == hub.ActionJoinGroup {
 		// Asked of everybody who names a group, whoever's it is; a no is no refusal.
 		p := CallerOf(ctx).Principal
-		if d := Decide(g.rules.Rules(), p, ActionGroupJoin, topic); !d.Allowed {
+		if d := Decide(g.rules().Rules(), p, ActionGroupJoin, topic); !d.Allowed {
 			return &DeniedError{Principal: p, Action: ActionGroupJoin, Decision: d}
 		}
 		return nil

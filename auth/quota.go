@@ -325,7 +325,7 @@ func (g *Guard) Quotas(ctx context.Context, principal string) Quotas {
 	if p := CallerOf(ctx).Principal; p.Is(principal) {
 		roles = p.Roles
 	}
-	return g.rules.quotas.current().of(principal, roles, g.Whole)
+	return g.rules().quotas.current().of(principal, roles, g.Whole)
 }
 
 // QuotaEntry is an entry of quotas and where it comes from.
@@ -342,9 +342,9 @@ type QuotaEntry struct {
 // limits.
 func (g *Guard) QuotaEntries() []QuotaEntry {
 	var stored []hub.QuotaSetting
-	g.rules.quotas.state.View(func(st *hub.State) { stored = st.QuotaSettings() })
+	g.rules().quotas.state.View(func(st *hub.State) { stored = st.QuotaSettings() })
 	entries := map[string]*QuotaEntry{DefaultQuotas: {Name: DefaultQuotas}}
-	for name, set := range g.rules.quotas.settings.Quotas {
+	for name, set := range g.rules().quotas.settings.Quotas {
 		entries[name] = &QuotaEntry{Name: name, InForce: set, File: &set}
 	}
 	for _, st := range stored {
@@ -373,7 +373,7 @@ func (g *Guard) QuotaEntries() []QuotaEntry {
 // CheckQuotas checks quotas that are to be set while the hub runs, and returns how the state keeps them.
 func (g *Guard) CheckQuotas(name string, set *QuotaSetting) (hub.QuotaSetting, error) {
 	out := hub.QuotaSetting{Name: name}
-	if err := g.rules.quotas.settings.checkQuotaName(name); err != nil {
+	if err := g.rules().quotas.settings.checkQuotaName(name); err != nil {
 		return out, err
 	}
 	if set.Empty() {

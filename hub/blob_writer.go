@@ -113,6 +113,9 @@ func (s *Service) NewBlobWriter(ctx context.Context, topic, contentType string) 
 	if !s.policy.AutoRegister && !s.known(topic) {
 		return nil, Result{Outcome: OutcomeNoTopic}.Err(topic)
 	}
+	if err := s.refuseRetired(topic); err != nil {
+		return nil, err // before parts are written in vain
+	}
 	if err := checkContentType(contentType); err != nil {
 		return nil, err
 	}

@@ -93,6 +93,7 @@ func rowTables() map[string]hub.RowKey {
 		"QuotaRow":               {Table: hub.TableQuota, Name: "name"},
 		"PrincipalRow":           {Table: hub.TablePrincipal, Name: "owner"},
 		"NonceRow":               {Table: hub.TableNonce, Name: "nonce"},
+		"GatewayRow":             {Table: hub.TableGateway},
 	}
 }
 

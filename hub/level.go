@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"slices"
 
 	"quorumhub/hub/hubpb"
 )
@@ -15,6 +16,9 @@ const FeatureLevel = 3
 // idempotency keys are bounded.
 const levelOwners = 2
 
+// levelGateway is the level from which there are the gateway's registry and the life cycle of topics.
+const levelGateway = 3
+
 // levelQuotas is the level from which quotas may be set while the hub runs, bytes are counted and limited for each
 // principal, and owners set the limits of their topics.
 const levelQuotas = 3
@@ -22,6 +26,9 @@ const levelQuotas = 3
 // LevelOf returns the feature level an event requires: it may be proposed once every member knows that level. Level 1
 // is always allowed.
 func LevelOf(e *hubpb.Event) uint32 {
+	if needsGateway(e) {
+		return levelGateway
+	}
 	if needsQuotas(e) {
 		return levelQuotas
 	}
@@ -37,6 +44,19 @@ func LevelOf(e *hubpb.Event) uint32 {
 		return 2
 	}
 	return 1
+}
+
+// needsGateway reports whether an event is of a kind, or has a field, of levelGateway.
+func needsGateway(e *hubpb.Event) bool {
+	switch k := e.Kind.(type) {
+	case *hubpb.Event_GatewayApplied, *hubpb.Event_TopicLifecycleSet, *hubpb.Event_TopicsRetired:
+		return true
+	case *hubpb.Event_SubscriptionsEnded:
+		return k.SubscriptionsEnded.Reason >= hubpb.EndReason_END_TOPIC_RETIRED
+	case *hubpb.Event_SecretsReencrypted:
+		return slices.ContainsFunc(k.SecretsReencrypted.Items, func(i *hubpb.SecretsReencrypted_Item) bool { return i.Gateway })
+	}
+	return false
 }
 
 // needsOwners reports whether an event is of a kind, or has a field, of levelOwners.

@@ -35,6 +35,7 @@ const (
 	TablePrincipal     Table = 28
 	TablePendingBlob   Table = 40
 	TableMessageBlob   Table = 41
+	TableGateway       Table = 42
 )
 
 // RowKey identifies one row of the state. Rows are distinguished by ID; those of TableOrigin, TableNode, TableAPIKey,
@@ -54,7 +55,7 @@ func (k RowKey) Append(dst []byte) []byte {
 
 func (t Table) known() bool {
 	return t >= TableMeta && t <= TableOrigin || t == TableNode || t >= TableAPIKey && t <= TableNonce ||
-		t == TableGroup || t >= TableFailedRequest && t <= TablePrincipal || t == TablePendingBlob || t == TableMessageBlob
+		t == TableGroup || t >= TableFailedRequest && t <= TablePrincipal || t >= TablePendingBlob && t <= TableGateway
 }
 
 // ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
@@ -139,6 +140,10 @@ func (s *State) row(k RowKey) proto.Message {
 		if r := s.messageBlobRow(k); r != nil {
 			return r
 		}
+	case TableGateway:
+		if s.gateway != nil {
+			return s.gateway
+		}
 	case TableCallback:
 		if r := s.callbacks[k.Name]; r != nil {
 			return r
@@ -199,6 +204,9 @@ func (s *State) keys() []RowKey {
 		keys = append(keys, RowKey{Table: TableOrigin, Name: name})
 	}
 	keys = s.blobKeys(keys)
+	if s.gateway != nil {
+		keys = append(keys, RowKey{Table: TableGateway})
+	}
 	for pattern := range s.callbacks {
 		keys = append(keys, RowKey{Table: TableCallback, Name: pattern})
 	}
@@ -249,6 +257,9 @@ func (l *Loader) add(k RowKey, value []byte) error {
 			t := topicFromRow(r)
 			s.topics[t.ID], s.topicByName[t.Name] = t, t.ID
 			s.linkTopic(t)
+			if t.Lifecycle != nil {
+				s.marked[t.ID] = struct{}{}
+			}
 		})
 	case TableSubscription:
 		return decodeRow(value, func(r *hubpb.SubscriptionRow) {
@@ -292,6 +303,8 @@ func (l *Loader) add(k RowKey, value []byte) error {
 		})
 	case TableMessageBlob:
 		return decodeRow(value, func(r *hubpb.MessageBlobRow) { l.blobs = append(l.blobs, r) })
+	case TableGateway:
+		return decodeRow(value, func(r *hubpb.GatewayRow) { s.gateway = r })
 	case TableCallback:
 		return decodeRow(value, func(r *hubpb.CallbackCredentialsRow) { s.callbacks[k.Name] = r })
 	case TableNode:

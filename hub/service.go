@@ -64,6 +64,10 @@ type Policy struct {
 	SubscriberHeaders bool
 	// KeepExtra stores the fields of a subscribe request that the hub does not know.
 	KeepExtra bool
+	// GatewayChecker checks the gateway's registry before it is applied. nil: it is not checked.
+	GatewayChecker GatewayChecker
+	// Parts reads the gateway's registry. nil: it cannot be read.
+	Parts PartReader
 	// Clock decides whether a time is in the future; nil: the machine's.
 	Clock Clock
 }
@@ -150,6 +154,11 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) (RequestID, er
 	}
 	if err := s.authorize(ctx, action, r.Topic); err != nil {
 		return 0, err
+	}
+	if r.Mode == ModeSubscribe {
+		if err := s.refuseRetired(r.Topic); err != nil {
+			return 0, err
+		}
 	}
 	if s.crowded() {
 		return 0, Errorf(CodeUnavailable, "too many requests are waiting for verification; try again shortly")
@@ -395,6 +404,9 @@ func (s *Service) propose(ctx context.Context, name string, ev *hubpb.Event) (Re
 	res, err := s.proposer.Propose(ctx, ev)
 	if err != nil {
 		return Result{}, err
+	}
+	if res[0].Outcome == OutcomeRetired {
+		return res[0], s.retired(name, s.TopicLifecycle(name))
 	}
 	return res[0], res[0].Err(name)
 }

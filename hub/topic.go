@@ -58,6 +58,8 @@ func (s *State) publishedTopic(name string, create bool, c *hubpb.Caller, size u
 		return s.createOwned(name, c)
 	case t == nil:
 		return nil, Result{Outcome: OutcomeNoTopic}
+	case t.Lifecycle.Retired():
+		return nil, Result{Outcome: OutcomeRetired, Topic: t.ID}
 	case c.GetPrincipal() != "" && t.unclaimed() && t.Owner != c.GetPrincipal():
 		if used := s.held(c.Principal).topics; reached(used, c.MaxTopics) {
 			return nil, quotaReached(QuotaTopics, used, c.MaxTopics)
@@ -108,6 +110,7 @@ func (s *State) deregisterTopic(e *hubpb.TopicDeregistered, fx *Effects) Result 
 	s.forgetBlobs(t, t.Head, fx)
 	s.ownTopic(t, "")
 	delete(s.topics, t.ID)
+	delete(s.marked, t.ID)
 	s.touch(TableTopic, uint64(t.ID))
 	s.idempotency.removeTopic(s, t.ID)
 	s.releaseParts(fx)

@@ -46,6 +46,8 @@ type Topic struct {
 
 	Retention Retention // limits of its own
 
+	Lifecycle *TopicLifecycle // nil: the topic is not deprecated
+
 	Owner string // principal that registered it or first published to it, empty: none
 	// Provisional: a subscription created it, and counts it among its own, until the first publisher becomes the owner.
 	Provisional bool

@@ -80,7 +80,7 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	}
 	action, own := rt.access.changes, rt.access.own
 	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions {
-		action, own = auth.ActionView, own || rt.access.ownReads
+		action, own = auth.ActionView, rt.access.own || rt.access.ownReads
 		if rt.access.reads != "" {
 			action = rt.access.reads
 		}

@@ -127,6 +127,8 @@ type topicItem struct {
 	Subscriptions int    `json:"subscriptions"`
 	// Retention is set if the topic has limits of its own.
 	Retention *retentionItem `json:"retention,omitempty"`
+	// Lifecycle is set if the topic is deprecated or retired.
+	Lifecycle *lifecycleItem `json:"lifecycle,omitempty"`
 	Owner     string         `json:"owner,omitempty"`
 	// StoredBytes counts what is stored in the topic of an owner, as for its quota.
 	StoredBytes uint64 `json:"stored_bytes,omitempty"`

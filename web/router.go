@@ -90,6 +90,7 @@ func (s *Server) table() []*route {
 	routes = append(routes, s.accessRoutes()...)
 	routes = append(routes, s.keyRoutes()...)
 	routes = append(routes, s.callbackRoutes()...)
+	routes = append(routes, s.gatewayRoutes()...)
 	if s.Profile != ProfileNative {
 		routes = append(routes, s.compatRoutes()...)
 	}

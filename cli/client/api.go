@@ -207,4 +207,9 @@ type Topic struct {
 		MaxAge   string `json:"max_age"`
 		MaxBytes *int64 `json:"max_bytes"`
 	} `json:"retention"`
+	Lifecycle *struct {
+		Status    string `json:"status"`
+		SunsetAt  string `json:"sunset_at"`
+		Successor string `json:"successor"`
+	} `json:"lifecycle"`
 }

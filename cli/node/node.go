@@ -40,6 +40,9 @@ type Node struct {
 	out        *Outbound
 	access     *accessControl // nil: everybody may do everything
 	secure     *tls.Config    // nil: plain HTTP
+	service    *hub.Service
+	gateway    *gatewaySource
+	usage      *gatewayUsage
 	server     *web.Server
 	view       *clusterView
 	deliveries *deliveries
@@ -67,6 +70,8 @@ func (n *Node) Run(ctx context.Context) error {
 	n.access.start(work)
 	n.keeper.Start(work)
 	defer n.keeper.Close()
+	n.gateway.start(work)
+	defer n.gateway.close()
 	n.view.delivering.Store(true)
 	leave := n.watchDamage(work)
 	defer func() {
