@@ -32,6 +32,14 @@ func (g *Guard) authorize(ctx context.Context, a hub.Action, topic string) error
 		}
 		return nil
 	}
+	if a == hub.ActionDeregister {
+		// Operators may do with a topic what its owner may.
+		p := CallerOf(ctx).Principal
+		if !Decide(g.rules().Rules(), p, ActionDeregister, topic).Allowed && g.May(p, ActionTopics) {
+			Note(ctx, "deregistered", topic)
+			return g.Allow(ctx, ActionTopics, "")
+		}
+	}
 	if topic == hub.EventsTopic && (a == hub.ActionSubscribe || a == hub.ActionRead) {
 		// The events name all topics and callbacks, so they need the permission for the API's lists, too.
 		if err := g.Allow(ctx, ActionView, ""); err != nil {

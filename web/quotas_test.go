@@ -169,6 +169,13 @@ func TestTopicsAreTheirOwners(t *testing.T) {
 	if foreign, none := deregister(o.bob, "notes/a"), deregister(o.bob, "notes/none"); foreign != 403 || none != 403 {
 		t.Errorf("another's topic is deregistered with %d, none with %d", foreign, none)
 	}
+	want(t, o.as(o.alice, "POST", "/topics/notes/b", "x"), 200)
+	if got := deregister(o.root, "notes/b"); got != 200 {
+		t.Errorf("an operator deregisters another's topic with %d", got)
+	}
+	if got := deregister(o.root, "notes/none"); got != 404 {
+		t.Errorf("an operator deregisters no topic with %d", got)
+	}
 	o.logged.Reset()
 	if got := deregister(o.alice, "notes/a"); got != 200 {
 		t.Errorf("the owner deregisters with %d", got)
