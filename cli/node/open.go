@@ -71,6 +71,9 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger, lines *Log
 	if n.raft, err = n.openRaft(ctx, id); err != nil {
 		return nil, err
 	}
+	if n.first, err = n.firstRegistry(); err != nil {
+		return nil, err
+	}
 	n.view.node = n.raft
 	n.deliveries.ask, n.usage.ask = n.raft.Call, n.raft.Call
 	late.Set(n.raft)
@@ -78,6 +81,7 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger, lines *Log
 	var guard *auth.Guard
 	n.service, guard = n.newService(namer)
 	n.server, err = web.New(n.webOptions(guard, feed, registry))
+	n.gateway.server.Store(n.server)
 	return n, err
 }
 
@@ -136,7 +140,7 @@ func (n *Node) observeLog(id string, late *LateNode) *sse.Feed {
 	n.store.Observe(n.gateway)
 	n.store.OnInstall(n.gateway.reload)
 	n.view.gateway = n.gateway.hash
-	n.usage = &gatewayUsage{id: id, nodes: (&keyHolders{n}).NodeIDs, local: func() []web.GatewayUse { return nil }}
+	n.usage = &gatewayUsage{id: id, nodes: (&keyHolders{n}).NodeIDs, local: n.gateway.used}
 	n.deliveries = &deliveries{id: id, dispatcher: n.out.dispatcher, store: n.store}
 	n.keeper = keyring.NewKeeper(keyring.KeeperOptions{Node: id, Keys: n.keys, State: n.store, Proposer: late, Cluster: &keyHolders{n},
 		Flush: n.store.Flush, Unfit: func(err error) { n.unfit <- err }, Log: n.log})
@@ -204,6 +208,7 @@ func (n *Node) newService(namer *hub.TopicNamer) (service *hub.Service, guard *a
 		guard.Apply(&policy)
 		n.view.issuers = n.access.notReady
 	}
+	policy.GatewayChecker = &gatewayChecker{guard: guard, state: n.store, namer: namer, autoRegister: policy.AutoRegister, own: leadsHere(n.clients.topics.Policy())}
 	return hub.NewService(policy, namer, n.raft, n.store, n.keys.Ring()), guard
 }
 
@@ -213,6 +218,7 @@ func (n *Node) webOptions(guard *auth.Guard, feed *sse.Feed, registry *prometheu
 		Node: n.view, Membership: n.view, Reads: n.raft, Deliveries: n.deliveries, Backups: &nodeBackups{n.raft, n.store, n.keys.Ring()},
 		Keys:      n.keeper,
 		Gateway:   &gatewayView{n.gateway, n.usage},
+		Services:  &web.ServiceOptions{Source: n.gateway, Transports: upstreamTransports(n.ownAddresses())},
 		Parts:     n.store,
 		Notices:   n.out.notices,
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,
