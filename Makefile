@@ -34,7 +34,7 @@ demo: ## show the whole job on three throw-away nodes, including a crash
 build: ## build bin/quorumhub
 	go build -trimpath -ldflags '-s -w -X quorumhub/cli/node.linkedVersion=$(VERSION) -X quorumhub/cli/node.linkedCommit=$(COMMIT)' -o bin/quorumhub .
 
-PLATFORMS := linux/amd64 linux/arm64 linux/arm linux/386 darwin/arm64 freebsd/amd64
+PLATFORMS := linux/amd64 linux/arm64 linux/arm linux/386 darwin/arm64 freebsd/amd64 windows/amd64
 
 cross: ## compile for every supported platform
 	@for p in $(PLATFORMS); do echo "$$p"; GOOS=$${p%/*} GOARCH=$${p#*/} GOARM=7 go build -o /dev/null . || exit 1; done

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 )
 
 // Caller is who sent a request and how to find it in the log.
@@ -71,30 +72,61 @@ func (d *DeniedError) Brief() string {
 
 // Guard authenticates and authorizes every request, and writes the audit log. Safe for concurrent use.
 type Guard struct {
-	*Gate
-	rules *RuleSet
-	audit Audit
+	force atomic.Pointer[inForce]
 	node  string
 	log   *slog.Logger
 }
 
-// NewGuard makes a Guard. node is the ID of the node that audit lines name.
-func NewGuard(g *Gate, rules *RuleSet, audit Audit, node string, log *slog.Logger) *Guard {
-	return &Guard{Gate: g, rules: rules, audit: audit, node: node, log: log}
+// inForce is what a Guard decides by.
+type inForce struct {
+	*Gate
+	rules *RuleSet
+	audit Audit
 }
 
+// NewGuard makes a Guard. node is the ID of the node that audit lines name.
+func NewGuard(g *Gate, rules *RuleSet, audit Audit, node string, log *slog.Logger) *Guard {
+	out := &Guard{node: node, log: log}
+	out.Replace(g, rules, audit)
+	return out
+}
+
+// Replace puts other authenticators and rules in force. A request under way may have been authenticated by the former ones; what it
+// may do is decided by these.
+func (g *Guard) Replace(gate *Gate, rules *RuleSet, audit Audit) {
+	g.force.Store(&inForce{gate, rules, audit})
+}
+
+func (g *Guard) gate() *Gate { return g.force.Load().Gate }
+
+func (g *Guard) rules() *RuleSet { return g.force.Load().rules }
+
+// Authenticate is Gate.Authenticate.
+func (g *Guard) Authenticate(ctx context.Context, r *Request) (*Principal, error) {
+	return g.gate().Authenticate(ctx, r)
+}
+
+// Challenges is Gate.Challenges.
+func (g *Guard) Challenges() []string { return g.gate().Challenges() }
+
+// Way is Gate.Way, with the authenticators in force now.
+func (g *Guard) Way(name string) (*Way, error) { return g.gate().Way(name) }
+
+// Sequence is Gate.Sequence, with the authenticators in force now.
+func (g *Guard) Sequence(steps []Step) (*Way, error) { return g.gate().Sequence(steps) }
+
 // Rules returns the rules in force. The slice must not be changed.
-func (g *Guard) Rules() []Rule { return g.rules.Rules() }
+func (g *Guard) Rules() []Rule { return g.rules().Rules() }
 
 // CheckRule reports the first mistake in a rule, and whether auth.file leaves it open whom it names.
-func (g *Guard) CheckRule(r *Rule) error { return g.rules.settings.CheckRule(r) }
+func (g *Guard) CheckRule(r *Rule) error { return g.rules().settings.CheckRule(r) }
 
 // FromFile reports whether auth.file defines a rule of this name.
-func (g *Guard) FromFile(name string) bool { return g.rules.fromFile(name) }
+func (g *Guard) FromFile(name string) bool { return g.rules().fromFile(name) }
 
 // May reports whether the rules allow a principal an action on the hub. It audits nothing.
 func (g *Guard) May(p *Principal, a Action) bool {
-	return Decide(g.rules.Rules(), p, a, "").Allowed
+	return Decide(g.rules().Rules(), p, a, "").Allowed
 }
 
 // Allow returns nil if the caller of ctx may perform an action on a topic, or on the hub if topic is empty, and else a *DeniedError.
@@ -102,9 +134,9 @@ func (g *Guard) May(p *Principal, a Action) bool {
 // is a *RefusalError if they were used before.
 func (g *Guard) Allow(ctx context.Context, a Action, topic string) error {
 	c := CallerOf(ctx)
-	d := Decide(g.rules.Rules(), c.Principal, a, topic)
+	d := Decide(g.rules().Rules(), c.Principal, a, topic)
 	reading := a == ActionRead || a == ActionView
-	if !d.Allowed || !reading && (a != ActionPublish || g.audit == AuditAll) {
+	if !d.Allowed || !reading && (a != ActionPublish || g.force.Load().audit == AuditAll) {
 		g.decided(ctx, &c, a, topic, d)
 	}
 	if !d.Allowed {
@@ -124,7 +156,7 @@ func (g *Guard) AllowOwn(ctx context.Context, a Action) error {
 	c := CallerOf(ctx)
 	d := Decision{Allowed: c.Principal.ID != "", own: true}
 	if !d.Allowed {
-		d = Decide(g.rules.Rules(), c.Principal, a, "")
+		d = Decide(g.rules().Rules(), c.Principal, a, "")
 	}
 	if !d.Allowed || a != ActionView {
 		g.decided(ctx, &c, a, "", d)

@@ -37,10 +37,15 @@ type Principal struct {
 	Roles        []string
 	// Until is when the credential ends; zero: that is not known in advance.
 	Until time.Time
+	// GEO is what a request with MethodGEO named in its signed part; nil for other methods.
+	GEO *GEONames
 
 	aliases []string                                  // IDs that auth.file says are this principal, too
 	again   func(context.Context) (*Principal, error) // see Again; nil: nothing changes before Until
 }
+
+// GEONames are the names in a request with GEO-Auth. The key vouches for them.
+type GEONames struct{ Username, SourceSystem, TargetSystem string }
 
 // Again checks the credential once more, long after its request. It returns the principal as it is now, a *RefusalError if the
 // credential is no longer valid, or ErrUnavailable (wrapped) if that cannot be checked now. It does not look at Until.

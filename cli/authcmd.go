@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -146,7 +147,7 @@ func (c *listRulesCmd) Run(ctx context.Context, s Streams) error {
 			for i, w := range r.Who {
 				who[i] = w.String()
 			}
-			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", terminal.OneLine(r.Name), terminal.OneLine(strings.Join(r.May, " ")), terminal.OrDash(strings.Join(r.Topics, " ")),
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", terminal.OneLine(r.Name), terminal.OneLine(strings.Join(r.May, " ")), terminal.OrDash(strings.Join(append(slices.Clone(r.Topics), r.Resources...), " ")),
 				terminal.OneLine(strings.Join(who, " | ")), terminal.OneLine(r.Source))
 		})
 }

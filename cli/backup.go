@@ -7,14 +7,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"filippo.io/age"
-	"github.com/google/renameio/v2"
 
 	"quorumhub/cli/exit"
 	"quorumhub/cli/terminal"
+	"quorumhub/durable"
 	"quorumhub/store"
 )
 
@@ -88,7 +87,7 @@ func (c *backupCmd) Run(ctx context.Context, s Streams) error {
 
 // writeBackup writes a backup to a file that appears only once it is complete.
 func writeBackup(in io.Reader, name string, to []age.Recipient) (_ *store.BackupMeta, err error) {
-	f, err := renameio.NewPendingFile(name, renameio.WithPermissions(0o600), renameio.WithTempDir(filepath.Dir(name)))
+	f, err := durable.NewPending(name, 0o600)
 	if err != nil {
 		return nil, atFile("--to", name, err)
 	}

@@ -2,11 +2,9 @@ package cli
 
 import (
 	"context"
-	"path/filepath"
-
-	"github.com/google/renameio/v2"
 
 	"quorumhub/cli/declare"
+	"quorumhub/durable"
 )
 
 type dumpCmd struct {
@@ -38,5 +36,5 @@ func (c *dumpCmd) Run(ctx context.Context, s Streams) error {
 		_, err = s.Out.Write(text)
 		return err
 	}
-	return atFile("--output", c.Output, renameio.WriteFile(c.Output, text, 0o600, renameio.WithTempDir(filepath.Dir(c.Output))))
+	return atFile("--output", c.Output, durable.WriteFile(c.Output, text, 0o600))
 }

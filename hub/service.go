@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"quorumhub/hub/hubpb"
@@ -45,6 +46,9 @@ type Policy struct {
 	// Quotas returns the limits of a principal. It is called with the principal of ctx, except for nonces, which are
 	// claimed before the request's context carries one. nil: no limits.
 	Quotas func(ctx context.Context, principal string) Quotas
+	// ByteQuotas reports whether Quotas may return limits in bytes for anybody, so that publishing need not ask it each
+	// time. nil: it does not.
+	ByteQuotas func() bool
 	// Refused is told, on the node that was asked, of a request that was accepted like any other and came to nothing
 	// because the subscription or consumer group belongs to somebody else: the caller must not learn it, the audit log
 	// must. nil: nobody is told.
@@ -55,6 +59,10 @@ type Policy struct {
 	SubscriberHeaders bool
 	// KeepExtra stores the fields of a subscribe request that the hub does not know.
 	KeepExtra bool
+	// GatewayChecker checks the gateway's registry before it is applied. nil: it is not checked.
+	GatewayChecker GatewayChecker
+	// Parts reads the gateway's registry. nil: it cannot be read.
+	Parts PartReader
 	// Clock decides whether a time is in the future; nil: the machine's.
 	Clock Clock
 }
@@ -83,6 +91,8 @@ type Service struct {
 	proposer Proposer
 	state    StateReader
 	secrets  SecretBox
+
+	levelKnown atomic.Bool // the cluster has a feature level
 }
 
 // NewService returns a Service.
@@ -93,6 +103,11 @@ func NewService(policy Policy, namer *TopicNamer, proposer Proposer, state State
 func (s *Service) authorize(ctx context.Context, a Action, topic string) error {
 	if err := checkReserved(a, topic); err != nil {
 		return err
+	}
+	if a != ActionRead {
+		if err := s.checkFounded(ctx); err != nil {
+			return err
+		}
 	}
 	if s.policy.Authorize == nil {
 		return nil
@@ -105,10 +120,13 @@ func (s *Service) AuthorizeRead(ctx context.Context, topic string) error {
 	return s.authorize(ctx, ActionRead, topic)
 }
 
-// AuthorizePublish returns an error if the caller of ctx may not publish to a topic. It is for those who do not want to read
+// AuthorizePublish returns an error if the caller of ctx may not publish to a topic, or has no room left there. It is for those who do not want to read
 // the content of a publication first.
 func (s *Service) AuthorizePublish(ctx context.Context, topic string) error {
-	return s.authorize(ctx, ActionPublish, topic)
+	if err := s.authorize(ctx, ActionPublish, topic); err != nil {
+		return err
+	}
+	return s.checkStored(ctx, topic)
 }
 
 // Namer returns the converter between topic names and URLs.
@@ -131,6 +149,11 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) (RequestID, er
 	}
 	if err := s.authorize(ctx, action, r.Topic); err != nil {
 		return 0, err
+	}
+	if r.Mode == ModeSubscribe {
+		if err := s.refuseRetired(r.Topic); err != nil {
+			return 0, err
+		}
 	}
 	if s.crowded() {
 		return 0, Errorf(CodeUnavailable, "too many requests are waiting for verification; try again shortly")
@@ -365,6 +388,9 @@ func (s *Service) propose(ctx context.Context, name string, ev *hubpb.Event) (Re
 	res, err := s.proposer.Propose(ctx, ev)
 	if err != nil {
 		return Result{}, err
+	}
+	if res[0].Outcome == OutcomeRetired {
+		return res[0], s.retired(name, s.TopicLifecycle(name))
 	}
 	return res[0], res[0].Err(name)
 }

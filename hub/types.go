@@ -46,9 +46,14 @@ type Topic struct {
 
 	Retention Retention // limits of its own
 
+	Lifecycle *TopicLifecycle // nil: the topic is not deprecated
+
 	Owner string // principal that registered it or first published to it, empty: none
 	// Provisional: a subscription created it, and counts it among its own, until the first publisher becomes the owner.
 	Provisional bool
+
+	stored storedBytes
+	holder *holding // of the owner, nil: none
 
 	blobs []blobRef // retained messages whose body is a blob, in order of offset
 

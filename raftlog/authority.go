@@ -18,7 +18,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"quorumhub/durable"
 )
 
 // Files in an authority's directory.
@@ -142,7 +142,7 @@ func (a *Authority) Renew(dir, node string, hosts []string, valid time.Duration)
 	if err != nil {
 		return nil, fmt.Errorf("renew a certificate: %w", err)
 	}
-	if err := renameio.WriteFile(certFile, certificatePEM(der), 0o644); err != nil {
+	if err := durable.WriteFile(certFile, certificatePEM(der), 0o644); err != nil {
 		return nil, fmt.Errorf("renew a certificate: %w", err)
 	}
 	return out, nil
@@ -221,7 +221,7 @@ func writePair(certFile string, der []byte, keyFile string, key crypto.Signer) e
 	if err := writeNew(certFile, certificatePEM(der), 0o644); err != nil {
 		return errors.Join(err, os.Remove(keyFile))
 	}
-	return syncDir(filepath.Dir(certFile))
+	return durable.SyncDir(filepath.Dir(certFile))
 }
 
 func writeNew(name string, data []byte, mode os.FileMode) error {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"quorumhub/durable"
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
 	"quorumhub/store"
@@ -275,7 +276,7 @@ func ForceNewCluster(o Options, open func() (*store.Store, error)) (cluster stri
 		self:   raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(o.ID), Address: raft.ServerAddress(o.Address)},
 		former: former, id: cluster, reason: hubpb.NewClusterReason_NEW_CLUSTER_RESTORED, clock: o.Clock,
 	}, pos.Index, pos.Term+1)
-	if err = errors.Join(err, l.close(), syncDir(o.Dir)); err != nil {
+	if err = errors.Join(err, l.close(), durable.SyncDir(o.Dir)); err != nil {
 		return "", err
 	}
 	id.moveTo(cluster, all)

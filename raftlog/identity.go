@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"quorumhub/durable"
 )
 
 const (
@@ -62,21 +62,13 @@ func (id *Identity) write(dir string) error {
 	path := filepath.Join(dir, identityFile)
 	data, err := json.MarshalIndent(id, "", "  ")
 	if err == nil {
-		err = renameio.WriteFile(path, append(data, '\n'), 0o600)
+		err = durable.WriteFile(path, append(data, '\n'), 0o600)
 	}
 	if err == nil {
-		err = syncDir(dir)
+		err = durable.SyncDir(dir)
 	}
 	if err != nil {
 		return &FileError{File: path, Problem: "cannot be written", Hint: "check the permissions and the free space of the data directory", Err: err}
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

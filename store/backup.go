@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"quorumhub/durable"
 	"quorumhub/hub"
 )
 
@@ -323,7 +324,7 @@ func Extract(name string, r io.Reader, dir string) (*BackupMeta, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syncDir(filepath.Join(tmp, logDir)); err != nil {
+	if err := durable.SyncDir(filepath.Join(tmp, logDir)); err != nil {
 		return nil, err
 	}
 	gen, content, err := o.openGeneration(tmp, number)

@@ -6,10 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"quorumhub/durable"
 )
 
 // boltFile is an open, reference-counted bbolt file. The last release closes it: bbolt's own Close waits for all read
@@ -62,7 +63,7 @@ func createBolt(path string, opts boltOptions, f func(tx *bbolt.Tx) error) error
 	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 // openBolt opens an existing file and checks that it is complete: bbolt itself silently creates a missing or empty file, and
@@ -201,16 +202,5 @@ func (bf *boltFile) release() error {
 
 // forceClose closes the file and releases its lock explicitly, because the abandoned memory map would keep the lock alive.
 func (bf *boltFile) forceClose() error {
-	return errors.Join(syscall.Flock(int(bf.raw.Fd()), syscall.LOCK_UN), bf.raw.Close())
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("fsync %s: %w", dir, err)
-	}
-	return nil
+	return errors.Join(durable.Unlock(bf.raw), bf.raw.Close())
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"quorumhub/durable"
 )
 
 const (
@@ -62,7 +64,7 @@ func writeCurrent(dir string, number uint64) error {
 	if err := os.Rename(tmp, filepath.Join(dir, currentFile)); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return durable.SyncDir(dir)
 }
 
 // sweep removes leftovers of a crash: all generations but the current one.

@@ -11,6 +11,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"quorumhub/durable"
 	"quorumhub/hub"
 )
 
@@ -74,13 +75,13 @@ func (o *Options) createGeneration(number uint64) error {
 
 // makeCurrent gives a complete generation directory its name and switches CURRENT to it.
 func (o *Options) makeCurrent(tmp string, number uint64) error {
-	if err := syncDir(tmp); err != nil {
+	if err := durable.SyncDir(tmp); err != nil {
 		return err
 	}
 	if err := os.Rename(tmp, filepath.Join(o.Dir, generationName(number))); err != nil {
 		return err
 	}
-	if err := syncDir(o.Dir); err != nil {
+	if err := durable.SyncDir(o.Dir); err != nil {
 		return err
 	}
 	return writeCurrent(o.Dir, number)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+
+	"quorumhub/durable"
 )
 
 // Incoming is a received snapshot, verified and durable in a generation of its own that is not current yet. One goroutine
@@ -53,7 +55,7 @@ func (o *Options) receive(r io.Reader, dir string, number uint64) (*Incoming, er
 		}
 	}
 	for _, d := range []string{filepath.Join(dir, logDir), dir} {
-		if err := syncDir(d); err != nil {
+		if err := durable.SyncDir(d); err != nil {
 			return nil, err
 		}
 	}

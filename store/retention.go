@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"quorumhub/durable"
 	"quorumhub/hub"
 )
 
@@ -175,5 +176,5 @@ func (s *Store) unlinkDead(g *generation, dead []deadSegment) error {
 		freed += seg.size
 	}
 	s.opts.Logger.Info("retention dropped log segments", "segments", len(dead), "last", s.relative(dead[len(dead)-1].file.path), "bytes", freed)
-	return syncDir(filepath.Join(g.dir, logDir))
+	return durable.SyncDir(filepath.Join(g.dir, logDir))
 }

@@ -8,9 +8,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"go.etcd.io/bbolt"
 
+	"quorumhub/durable"
 	"quorumhub/hub"
 )
 
@@ -24,10 +24,10 @@ const (
 // MarkDamaged records in a store's directory that damage was found in it. The next Open then inspects everything and refuses a store
 // that is still damaged.
 func MarkDamaged(dir string, damage error) error {
-	if err := renameio.WriteFile(filepath.Join(dir, damagedFile), []byte(damage.Error()+"\n"), 0o600); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, damagedFile), []byte(damage.Error()+"\n"), 0o600); err != nil {
 		return fmt.Errorf("record the damage: %w", err)
 	}
-	return syncDir(dir)
+	return durable.SyncDir(dir)
 }
 
 // checkMark refuses a marked store unless it is intact by now.

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"quorumhub/durable"
 	"quorumhub/hub"
 )
 
@@ -179,7 +180,7 @@ func makeDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(filepath.Clean(dir)))
+	return durable.SyncDir(filepath.Dir(filepath.Clean(dir)))
 }
 
 // takeLocked makes an opened generation the one in use. The caller holds applyMu, mu and flushMu.

@@ -20,12 +20,12 @@ type access struct {
 	public  bool // open to everybody, even if credentials are required elsewhere
 	anyHost bool // under any name, as balancers ask for a node's health
 	details bool // public, but shows more to callers with valid credentials
-	// Principals need no permission for what they own, or for reading that; the handler looks at whose it is.
-	own, ownReads bool
-	limited       bool        // public, and takes from the client's budget for reads
-	byTopic       bool        // the handler authorizes each topic
-	reads         auth.Action // instead of auth.ActionView
-	changes       auth.Action
+	// Principals need no permission for what they own, for reading that, or for changing that; the handler looks at whose it is.
+	own, ownReads, ownChanges bool
+	limited                   bool        // public, and takes from the client's budget for reads
+	byTopic                   bool        // the handler authorizes each topic
+	reads                     auth.Action // instead of auth.ActionView
+	changes                   auth.Action
 	// byCredentials refuses changes on a hub that asks for no credentials.
 	byCredentials bool
 }
@@ -77,9 +77,9 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	if err := s.spend(x, rt.classOf(r)); err != nil || rt.access.byTopic {
 		return r, err
 	}
-	action, own := rt.access.changes, rt.access.own
+	action, own := rt.access.changes, rt.access.own || rt.access.ownChanges
 	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions {
-		action, own = auth.ActionView, own || rt.access.ownReads
+		action, own = auth.ActionView, rt.access.own || rt.access.ownReads
 		if rt.access.reads != "" {
 			action = rt.access.reads
 		}

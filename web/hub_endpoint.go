@@ -188,6 +188,7 @@ func (s *Server) dispatch(w http.ResponseWriter, r *http.Request, mode string, f
 		id, err := s.Service.Subscribe(ctx, form)
 		if err == nil {
 			w.Header()[requestHeader] = []string{id.String()}
+			s.noticeOfNamed(w.Header(), form.Get("hub.topic"))
 		}
 		return err
 	}

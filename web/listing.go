@@ -127,6 +127,8 @@ type topicItem struct {
 	Subscriptions int    `json:"subscriptions"`
 	// Retention is set if the topic has limits of its own.
 	Retention *retentionItem `json:"retention,omitempty"`
+	// Lifecycle is set if the topic is deprecated or retired.
+	Lifecycle *lifecycleItem `json:"lifecycle,omitempty"`
 }
 
 func (s *Server) listTopics(w http.ResponseWriter, r *http.Request) {

@@ -114,7 +114,7 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 		switch {
 		case principal == "":
 		case !s.streams.principals.enter(principal, most):
-			s.fail(w, r, &problem.Details{Status: http.StatusForbidden, Code: "quota_reached", Quota: &hub.QuotaUse{Quota: "streams", Limit: most, Used: most},
+			s.fail(w, r, &problem.Details{Status: http.StatusForbidden, Code: "quota_reached", Quota: &hub.QuotaUse{Quota: "streams", Limit: int64(most), Used: int64(most)},
 				Detail: fmt.Sprintf("the quota streams is reached: this node already serves %d streams to you (quotas in auth.file)", most)})
 			return
 		default:

@@ -10,10 +10,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"unicode"
 
-	"github.com/google/renameio/v2"
+	"quorumhub/durable"
 )
 
 // Store is a Ring and the place its keys are kept: a file, which the Store changes on request, or the configuration, which only
@@ -164,14 +163,11 @@ func (s *Store) change(f func([]keyLine) []keyLine) error {
 	if err != nil {
 		return fmt.Errorf("secrets.key_file: %w", err)
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	unlock, err := durable.LockDir(filepath.Dir(path))
 	if err != nil {
 		return fmt.Errorf("secrets.key_file: %w", err)
 	}
-	defer dir.Close()
-	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
-		return fmt.Errorf("secrets.key_file: lock %s: %w", dir.Name(), err)
-	}
+	defer unlock()
 	lines, err := readKeyFile(path)
 	if err != nil {
 		return err
@@ -181,9 +177,9 @@ func (s *Store) change(f func([]keyLine) []keyLine) error {
 	if after == before {
 		return nil
 	}
-	err = replace(path, after, renameio.WithTempDir(dir.Name()))
+	err = replace(path, after)
 	if err == nil {
-		err = dir.Sync()
+		err = durable.SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
 		return fmt.Errorf("cannot write secrets.key_file; change it by hand (see quorumhub keys rotate --help): %w", err)
@@ -256,8 +252,8 @@ func readKeyFile(path string) ([]keyLine, error) {
 const maxKeyFileBytes = 64 << 10
 
 // replace writes a file as a whole. An error names the file, not the temporary one that is written first.
-func replace(path, text string, o ...renameio.Option) error {
-	err := renameio.WriteFile(path, []byte(text), 0o600, o...)
+func replace(path, text string) error {
+	err := durable.WriteFile(path, []byte(text), 0o600)
 	var at *fs.PathError
 	var link *os.LinkError
 	switch {

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -233,7 +234,7 @@ func TestMessagesAreJSONAndReadBack(t *testing.T) {
 	for _, c := range []struct {
 		seq int
 		at  time.Duration
-	}{{0, 0}, {42, time.Second}, {999_999_999_999, 1<<62 - 1}} {
+	}{{0, 0}, {42, time.Second}, {math.MaxInt32, 1<<62 - 1}} {
 		b := m.body(c.seq, c.at)
 		if !json.Valid(b) || len(b) != messageSize {
 			t.Fatalf("%d bytes of invalid JSON: %s", len(b), b)

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"quorumhub/auth/keyring"
 	"quorumhub/configs"
+	"quorumhub/durable"
 	"quorumhub/raftlog"
 )
 
@@ -34,7 +34,7 @@ func LockDataDir(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
 	for end := time.Now().Add(lockPatience); ; time.Sleep(lockPatience / 50) {
-		if err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+		if err = durable.TryLock(lock); err == nil {
 			break
 		}
 		if time.Now().After(end) {

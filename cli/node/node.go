@@ -17,6 +17,7 @@ import (
 	"quorumhub/raftlog"
 	"quorumhub/store"
 	"quorumhub/web"
+	"quorumhub/web/gateway/registry"
 )
 
 // stopBound limits a graceful stop; what is unfinished then is cut short.
@@ -40,6 +41,10 @@ type Node struct {
 	out        *Outbound
 	access     *accessControl // nil: everybody may do everything
 	secure     *tls.Config    // nil: plain HTTP
+	service    *hub.Service
+	gateway    *gatewaySource
+	usage      *gatewayUsage
+	first      *registry.Document // to begin with; nil: none
 	server     *web.Server
 	view       *clusterView
 	deliveries *deliveries
@@ -67,6 +72,8 @@ func (n *Node) Run(ctx context.Context) error {
 	n.access.start(work)
 	n.keeper.Start(work)
 	defer n.keeper.Close()
+	n.gateway.start(work, n.first)
+	defer n.gateway.close()
 	n.view.delivering.Store(true)
 	leave := n.watchDamage(work)
 	defer func() {

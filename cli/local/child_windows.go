@@ -1,0 +1,8 @@
+package local
+
+import "syscall"
+
+// childAttributes puts a child into its own process group, so that Ctrl-C reaches it only through its parent.
+func childAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
+}
