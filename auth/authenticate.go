@@ -24,6 +24,8 @@ type Request struct {
 	// Settle is set by an authenticator whose credentials are for one use. Call it when the caller is known to be allowed what it
 	// asks and before doing it; a *RefusalError means that they were used before.
 	Settle func(context.Context) error
+
+	original *Request // see Request.once
 }
 
 func (r *Request) afford() error {
@@ -66,6 +68,7 @@ func refuse(m Method, format string, args ...any) error {
 type Gate struct {
 	authenticators []Authenticator
 	links          links
+	authority      string // who alone may vouch for its principals; empty: anybody
 }
 
 // NewGate makes a Gate. List authenticators of a single request before those of a whole connection. The settings' links apply to

@@ -31,8 +31,8 @@ func (d Decision) Reason() string {
 	return "needs " + strings.Join(d.Missing, ", or ")
 }
 
-// Decide returns whether the rules allow a principal an action on a topic, or on the hub if topic is empty. The first rule that
-// grants it decides.
+// Decide returns whether the rules allow a principal an action on a topic, or on the hub if topic is empty. For ActionCall, topic is the
+// resource. The first rule that grants it decides.
 func Decide(rules []Rule, p *Principal, a Action, topic string) Decision {
 	var d Decision
 	for i := range rules {
@@ -68,6 +68,14 @@ func (r *Rule) matches(a Action, topic, owner string) []map[string]string {
 		return nil
 	}
 	var out []map[string]string
+	if a == ActionCall {
+		for _, pattern := range r.Resources {
+			if bound, ok := match(resourcePath(pattern), resourcePath(topic), ""); ok {
+				out = append(out, bound)
+			}
+		}
+		return out
+	}
 	for _, pattern := range r.Topics {
 		if bound, ok := match(pattern, topic, owner); ok {
 			out = append(out, bound)

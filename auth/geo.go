@@ -139,7 +139,8 @@ func (g *GEO) Authenticate(_ context.Context, r *Request) (*Principal, error) {
 	}
 	r.Settle = claimLater(g.nonces, MethodGEO, key.principal(""), key.ID, claimed.fields["geo-nonce"], expires.Add(geoSkew))
 	return &Principal{Method: MethodGEO, ID: key.principal(claimed.fields["geo-username"]), Subject: key.ID, User: claimed.fields["geo-username"], Client: key.SourceSystem,
-		Scopes: key.Scopes, Roles: key.Roles}, nil
+		Scopes: key.Scopes, Roles: key.Roles, GEO: &GEONames{claimed.fields["geo-username"],
+			claimed.fields["geo-source-system-name"], claimed.fields["geo-target-system-name"]}}, nil
 }
 
 func (g *GEO) checkFields(c *geoClaim, key *GEOKey) (expires time.Time, _ error) {

@@ -144,3 +144,27 @@ func expand(s string, bound map[string]string) (_ string, whole bool) {
 		s = rest
 	}
 }
+
+// checkResourcePattern returns the names a pattern for resources binds.
+func checkResourcePattern(pattern string) (map[string]bool, error) {
+	if strings.Contains(pattern, "/") {
+		return nil, fmt.Errorf("contains a slash; the segments of a resource stand between dots, as in hr.address")
+	}
+	for s := range strings.SplitSeq(pattern, ".") {
+		switch s {
+		case "":
+			return nil, fmt.Errorf("has an empty segment; expected a name such as hr.address")
+		case ownerSegment:
+			return nil, fmt.Errorf("%s stands for the caller's ID in topics only", ownerSegment)
+		}
+	}
+	return checkPattern(resourcePath(pattern))
+}
+
+// resourcePath writes a resource, or a pattern for resources, as topics are written. {name...} keeps its dots.
+func resourcePath(resource string) string {
+	if head, name, ok := strings.Cut(resource, "{"); ok && strings.HasSuffix(name, "...}") && !strings.Contains(name, "{") {
+		return strings.ReplaceAll(head, ".", "/") + "{" + name
+	}
+	return strings.ReplaceAll(resource, ".", "/")
+}

@@ -20,6 +20,7 @@ const (
 	MethodCertificate Method = "certificate" // TLS client certificate
 	MethodSignature   Method = "signature"   // RFC 9421
 	MethodGEO         Method = "geo-auth"
+	MethodWebhook     Method = "webhook" // a sender that the gateway's registry names, by its signature
 )
 
 // Principal is an authenticated caller, or the anonymous one. Treat it as immutable.
@@ -37,10 +38,15 @@ type Principal struct {
 	Roles        []string
 	// Until is when the credential ends; zero: that is not known in advance.
 	Until time.Time
+	// GEO is what a request with MethodGEO named in its signed part; nil for other methods.
+	GEO *GEONames
 
 	aliases []string                                  // IDs that auth.file says are this principal, too
 	again   func(context.Context) (*Principal, error) // see Again; nil: nothing changes before Until
 }
+
+// GEONames are the names in a request with GEO-Auth. The key vouches for them.
+type GEONames struct{ Username, SourceSystem, TargetSystem string }
 
 // Again checks the credential once more, long after its request. It returns the principal as it is now, a *RefusalError if the
 // credential is no longer valid, or ErrUnavailable (wrapped) if that cannot be checked now. It does not look at Until.
@@ -84,6 +90,11 @@ func (p *Principal) Is(id string) bool {
 
 // Anonymous returns the principal of a caller without credentials.
 func Anonymous() *Principal { return &Principal{Method: MethodAnonymous} }
+
+// WebhookSender returns the principal of a sender of webhooks that the gateway's registry names.
+func WebhookSender(name string) *Principal {
+	return &Principal{Method: MethodWebhook, ID: identity("webhook", name), Subject: name}
+}
 
 // String names the principal for logs: method:authority/subject. It holds no secret.
 func (p *Principal) String() string {

@@ -21,20 +21,23 @@ const (
 	ActionUnsubscribe   = Action(hub.ActionUnsubscribe)
 	ActionRead          = Action(hub.ActionRead)
 	ActionGroupJoin     = Action(hub.ActionJoinGroup)   // add members to another principal's consumer group
+	ActionCall          = Action("call")                // call a service behind the gateway; on resources, not on topics
 	ActionView          = Action("admin.view")          // lists, cluster, metrics
 	ActionSubscriptions = Action("admin.subscriptions") // pause, resume, end, rewind
 	ActionDeadLetters   = Action("admin.dead-letters")  // read, replay, drop
 	ActionTopics        = Action("admin.topics")        // retention of a topic
 	ActionCluster       = Action("admin.cluster")       // members, leadership
 	ActionBackup        = Action("admin.backup")
-	ActionImport        = Action("admin.import") // topics and subscriptions of another hub, without verifying intent
-	ActionAuth          = Action("admin.auth")   // rules and API keys
-	ActionKeys          = Action("admin.keys")   // sealing keys
+	ActionImport        = Action("admin.import")  // topics and subscriptions of another hub, without verifying intent
+	ActionAuth          = Action("admin.auth")    // rules and API keys
+	ActionKeys          = Action("admin.keys")    // sealing keys
+	ActionGateway       = Action("admin.gateway") // the gateway's registry
 )
 
 // actions lists all actions. It is never changed.
-var actions = [...]Action{ActionRegister, ActionDeregister, ActionPublish, ActionSubscribe, ActionUnsubscribe, ActionRead, ActionGroupJoin,
-	ActionView, ActionSubscriptions, ActionDeadLetters, ActionTopics, ActionCluster, ActionBackup, ActionImport, ActionAuth, ActionKeys}
+var actions = [...]Action{ActionRegister, ActionDeregister, ActionPublish, ActionSubscribe, ActionUnsubscribe, ActionRead, ActionGroupJoin, ActionCall,
+	ActionView, ActionSubscriptions, ActionDeadLetters, ActionTopics, ActionCluster, ActionBackup, ActionImport, ActionAuth, ActionKeys,
+	ActionGateway}
 
 // Rule grants callers actions on topics. Without a rule nothing is allowed, and no rule revokes what another one grants.
 type Rule struct {
@@ -45,6 +48,9 @@ type Rule struct {
 	// **, which matches one or more. {name} matches like *, {name...} like **, and Who may refer to what they matched. {owner}
 	// stands for the caller's own ID, such as issuer:idp/123. Only rules on admin.* may leave it empty.
 	Topics []string `yaml:"topics" json:"topics,omitempty"`
+	// Resources are patterns for what ActionCall is about: names such as hr.address, which a registry's permissions give. They are
+	// as Topics are, except that segments stand between dots and {owner} is none of them.
+	Resources []string `yaml:"resources" json:"resources,omitempty"`
 	// Who lists callers; one match is enough. If every pattern has {owner} it may be empty, which means every principal.
 	Who []Who `yaml:"who" json:"who"`
 }
@@ -73,24 +79,34 @@ func (r *Rule) Check() error {
 	if len(r.May) == 0 {
 		return fmt.Errorf("%s: may: is empty; expected at least one action", r.Name)
 	}
-	onTopics := false
+	onTopics, onResources := false, false
 	for _, m := range r.May {
 		if m != "*" && m != "admin.*" && !slices.Contains(actions[:], Action(m)) {
 			return fmt.Errorf("%s: may: %q; expected *, admin.*, %s", r.Name, m, ActionNames())
 		}
-		onTopics = onTopics || !strings.HasPrefix(m, "admin.")
+		onTopics = onTopics || !strings.HasPrefix(m, "admin.") && Action(m) != ActionCall
+		onResources = onResources || m == "*" || Action(m) == ActionCall
 	}
-	if onTopics && len(r.Topics) == 0 {
+	switch {
+	case onTopics && len(r.Topics) == 0:
 		return fmt.Errorf("%s: topics: is empty; ** matches all topics", r.Name)
+	case len(r.Resources) == 0 && slices.Contains(r.May, string(ActionCall)):
+		return fmt.Errorf("%s: resources: is empty; ** matches all resources", r.Name)
+	case len(r.Resources) > 0 && !onResources:
+		return fmt.Errorf("%s: resources: only the action %s is about them", r.Name, ActionCall)
 	}
 	if len(r.Who) == 0 && !r.ofOwners() {
 		return fmt.Errorf("%s: who: is empty, which needs {owner} in every pattern of topics; anonymous: true matches everybody", r.Name)
 	}
 	var common map[string]bool // names that every pattern binds
-	for i, t := range r.Topics {
-		bound, err := checkPattern(t)
-		if err != nil {
-			return fmt.Errorf("%s: topics: %q: %w", r.Name, t, err)
+	for i, t := range slices.Concat(r.Topics, r.Resources) {
+		bound, err := map[string]bool(nil), error(nil)
+		if i < len(r.Topics) {
+			if bound, err = checkPattern(t); err != nil {
+				return fmt.Errorf("%s: topics: %q: %w", r.Name, t, err)
+			}
+		} else if bound, err = checkResourcePattern(t); err != nil {
+			return fmt.Errorf("%s: resources: %q: %w", r.Name, t, err)
 		}
 		if i == 0 {
 			common = bound
@@ -141,7 +157,7 @@ func (w *Who) check(bound map[string]bool) error {
 
 // ofOwners reports whether the rule is about topics that contain their owner's ID.
 func (r *Rule) ofOwners() bool {
-	return len(r.Topics) > 0 && !slices.ContainsFunc(r.Topics, func(t string) bool {
+	return len(r.Topics) > 0 && len(r.Resources) == 0 && !slices.ContainsFunc(r.Topics, func(t string) bool {
 		return !slices.Contains(strings.Split(t, "/"), ownerSegment)
 	})
 }

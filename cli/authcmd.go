@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ type authCmd struct {
 	Rules   authRules  `cmd:"" help:"List, set and remove access rules of a running hub."`
 	Explain explainCmd `cmd:"" help:"Explain why an action is, or would be, allowed or refused."`
 	WhoAmI  whoAmICmd  `cmd:"" name:"whoami" help:"Show how the hub identifies you."`
+	Quotas  authQuotas `cmd:"" help:"List and set what principals may have."`
 	Usage   usageCmd   `cmd:"" help:"Show what principals use and what their quotas allow."`
 }
 
@@ -146,7 +148,7 @@ func (c *listRulesCmd) Run(ctx context.Context, s Streams) error {
 			for i, w := range r.Who {
 				who[i] = w.String()
 			}
-			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", terminal.OneLine(r.Name), terminal.OneLine(strings.Join(r.May, " ")), terminal.OrDash(strings.Join(r.Topics, " ")),
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", terminal.OneLine(r.Name), terminal.OneLine(strings.Join(r.May, " ")), terminal.OrDash(strings.Join(append(slices.Clone(r.Topics), r.Resources...), " ")),
 				terminal.OneLine(strings.Join(who, " | ")), terminal.OneLine(r.Source))
 		})
 }

@@ -45,9 +45,7 @@ func TestHealthcheckFindsTheNode(t *testing.T) {
 			cmd := start(t, log, log, append([]string{"serve"}, config...)...)
 			eventually(t, "the node is live", func() bool { return healthcheck(t, nil, config...) == result{0, "live\n", ""} })
 			eventually(t, "the node is ready", func() bool { return healthcheck(t, nil, append(config, "--ready")...) == result{0, "ready\n", ""} })
-			if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-				t.Fatal(err)
-			}
+			suspend(t, cmd.Process.Pid)
 			if got := healthcheck(t, nil, append(config, "--timeout", "200ms")...); got.code != 1 || !strings.Contains(got.err, "no response within 200ms") {
 				t.Errorf("a stopped process: %+v", got)
 			}

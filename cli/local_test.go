@@ -50,6 +50,19 @@ func isReady(hub string) bool {
 	return resp.StatusCode == http.StatusOK
 }
 
+// firstOutgoingPort returns the first port that this system gives to outgoing connections.
+func firstOutgoingPort(t *testing.T) (port int) {
+	t.Helper()
+	data, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Sscan(string(data), &port); err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
 func pidIn(dir string) int {
 	data, err := os.ReadFile(filepath.Join(dir, "quorumhub.pid"))
 	if err != nil {
@@ -57,6 +70,28 @@ func pidIn(dir string) int {
 	}
 	pid, _ := strconv.Atoi(strings.TrimSpace(string(data)))
 	return pid
+}
+
+// suspend stops a process and returns when none of its threads runs any more: on a busy machine a signal takes its time.
+func suspend(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
+	eventually(t, "the process is stopped", func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil || len(threads) == 0 {
+			return false
+		}
+		for _, thread := range threads {
+			stat, err := os.ReadFile(thread)
+			if _, rest, _ := strings.Cut(string(stat), ") "); err != nil || !strings.HasPrefix(rest, "T") {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 func isAlive(pid int) bool { return syscall.Kill(pid, 0) == nil }
@@ -84,6 +119,8 @@ func TestDevRunsANodeThatCanBeKilledAndBroughtBack(t *testing.T) {
 	}
 	if httpPort, raftPort := portOf(t, cfg.HTTP.Addr), portOf(t, cfg.Cluster.Addr); raftPort != httpPort+100 {
 		t.Errorf("HTTP is on port %d, raft on %d", httpPort, raftPort)
+	} else if first := firstOutgoingPort(t); raftPort >= first {
+		t.Errorf("raft is on port %d, which an outgoing connection may take while the node is down: they begin at %d", raftPort, first)
 	}
 	if !strings.HasPrefix(cfg.DataDir, node) || !strings.Contains(out.String(), hub+"/hub") {
 		t.Errorf("data in %s; output\n%s", cfg.DataDir, out)

@@ -63,10 +63,7 @@ func TestReadsOnAnyNodeSeeWritesOnOthers(t *testing.T) {
 		t.Fatal("no leader")
 	}
 	process := pidIn(c.node(old))
-	if err := syscall.Kill(process, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	defer syscall.Kill(process, syscall.SIGCONT)
+	suspend(t, process)
 	other := (old + 1) % 3
 	eventually(t, "the others accept a message", func() bool {
 		status, _ := c.publish(other, "newer")
@@ -125,11 +122,7 @@ func TestWithoutAQuorumEverythingIsRefusedQuickly(t *testing.T) {
 	}
 	for i := range c.urls {
 		if i != lead {
-			process := pidIn(c.node(i))
-			if err := syscall.Kill(process, syscall.SIGSTOP); err != nil {
-				t.Fatal(err)
-			}
-			defer syscall.Kill(process, syscall.SIGCONT)
+			suspend(t, pidIn(c.node(i)))
 		}
 	}
 	refused("at once")

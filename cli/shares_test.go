@@ -273,10 +273,7 @@ func TestI4AStoppedProcessSendsNothingStale(t *testing.T) {
 		}
 		other := (i + 1) % 3
 		pid := pidIn(c.node(i))
-		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { syscall.Kill(pid, syscall.SIGCONT) })
+		suspend(t, pid)
 		time.Sleep(5 * time.Second)
 		if s := c.shares(other); len(s) != 3 || s[i] != 0 {
 			t.Errorf("shares %v while node-%d is suspended", s, i+1)

@@ -20,6 +20,9 @@ type topicsCmd struct {
 	Register   registerTopicCmd   `cmd:"" help:"Register a topic, so that it can be published and subscribed to (topics.auto_register: false)."`
 	Deregister deregisterTopicCmd `cmd:"" help:"Remove a topic with its messages, and end its subscriptions (hub.mode=denied)."`
 	Set        setTopicCmd        `cmd:"" help:"Set a topic's own retention limits."`
+	Deprecate  deprecateTopicCmd  `cmd:"" help:"Mark a topic as deprecated: tell those who use it that it will end, and what to use instead."`
+	Retire     retireTopicCmd     `cmd:"" help:"Retire a topic now: nothing more is published or subscribed to, and what is stored is still delivered."`
+	Reinstate  reinstateTopicCmd  `cmd:"" help:"Remove the mark of a topic that is deprecated or retired."`
 }
 
 type listTopicsCmd struct {
@@ -43,13 +46,13 @@ func ownLimits(t *client.Topic) string {
 
 func (c *listTopicsCmd) Run(ctx context.Context, s Streams) error {
 	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/topics", nil,
-		"TOPIC\tMESSAGES KEPT\tFIRST OFFSET\tHEAD OFFSET\tSUBSCRIPTIONS\tOWN LIMITS",
+		"TOPIC\tMESSAGES KEPT\tFIRST OFFSET\tHEAD OFFSET\tSUBSCRIPTIONS\tOWN LIMITS\tSTATUS",
 		func(t client.Topic) string {
 			kept := uint64(0)
 			if t.FirstOffset > 0 && t.HeadOffset >= t.FirstOffset {
 				kept = t.HeadOffset - t.FirstOffset + 1
 			}
-			return fmt.Sprintf("%s\t%d\t%d\t%d\t%d\t%s", terminal.OneLine(t.Name), kept, t.FirstOffset, t.HeadOffset, t.Subscriptions, terminal.OrDash(ownLimits(&t)))
+			return fmt.Sprintf("%s\t%d\t%d\t%d\t%d\t%s\t%s", terminal.OneLine(t.Name), kept, t.FirstOffset, t.HeadOffset, t.Subscriptions, terminal.OrDash(ownLimits(&t)), topicStatus(&t))
 		})
 }
 

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"quorumhub/configs/syntax"
 )
 
 // names resolves the names used in a source.
@@ -70,7 +72,7 @@ func (n *names) nearest(name string) string {
 	best, fewest := "", 1<<30
 	for _, k := range n.keys {
 		have := flat(k)
-		edits := editDistance(want, have)
+		edits := syntax.EditDistance(want, have)
 		switch {
 		case strings.HasSuffix(have, "."+want):
 			edits = 1
@@ -88,30 +90,9 @@ func (n *names) nearest(name string) string {
 func (n *names) nearestSection(name string) string {
 	best, fewest := "", 1<<30
 	for _, section := range slices.Sorted(maps.Keys(n.isPart)) {
-		if edits := editDistance(name[:min(len(name), 100)], section); edits < fewest {
+		if edits := syntax.EditDistance(name[:min(len(name), 100)], section); edits < fewest {
 			best, fewest = section, edits
 		}
 	}
 	return best
-}
-
-// editDistance counts the insertions, deletions and replacements of bytes that turn a into b (Levenshtein).
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

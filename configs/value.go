@@ -3,7 +3,6 @@ package configs
 import (
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -12,53 +11,21 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"quorumhub/configs/quantity"
 )
 
 // Bytes is a size in bytes. Its text form is a number, optionally with a unit: 1048576, 512KiB, 1MB.
 type Bytes int64
 
-// byteUnits returns the units from largest to smallest, so that the text form uses the largest that fits.
-func byteUnits() []struct {
-	suffix string
-	size   int64
-} {
-	return []struct {
-		suffix string
-		size   int64
-	}{
-		{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10},
-		{"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"KB", 1e3}, {"B", 1},
-	}
-}
-
 // ParseBytes parses a size. Units with an i (KiB, MiB, GiB, TiB) are powers of 1024, others powers of 1000.
 func ParseBytes(s string) (Bytes, error) {
-	number, size := s, int64(1)
-	for _, u := range byteUnits() {
-		if rest, ok := strings.CutSuffix(s, u.suffix); ok {
-			number, size = strings.TrimRight(rest, " "), u.size
-			break
-		}
-	}
-	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || n < 0 {
-		return 0, fmt.Errorf("%q is not a size", s)
-	}
-	if n > math.MaxInt64/size {
-		return 0, fmt.Errorf("size %q is too large", s)
-	}
-	return Bytes(n * size), nil
+	n, err := quantity.ParseBytes(s)
+	return Bytes(n), err
 }
 
 // String returns the shortest exact form in binary units: 1MiB, 1536KiB, 1000.
-func (b Bytes) String() string {
-	for _, u := range byteUnits() {
-		if u.size >= 1<<10 && strings.HasSuffix(u.suffix, "iB") && b != 0 && int64(b)%u.size == 0 {
-			return strconv.FormatInt(int64(b)/u.size, 10) + u.suffix
-		}
-	}
-	return strconv.FormatInt(int64(b), 10)
-}
+func (b Bytes) String() string { return quantity.FormatBytes(int64(b)) }
 
 // MarshalText returns the size as in the configuration file.
 func (b Bytes) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
@@ -76,49 +43,10 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 const day = 24 * time.Hour
 
 // ParseDuration parses Go's duration syntax, extended by a leading number of days: 90s, 1h30m, 10d, 1d12h.
-func ParseDuration(s string) (time.Duration, error) {
-	days, rest, found := strings.Cut(s, "d")
-	if !found {
-		d, err := time.ParseDuration(s)
-		if err != nil {
-			return 0, fmt.Errorf("%q is not a duration", s)
-		}
-		return d, nil
-	}
-	n, err := strconv.ParseInt(days, 10, 64)
-	if err != nil || n < 0 {
-		return 0, fmt.Errorf("%q is not a duration", s)
-	}
-	if n > int64(math.MaxInt64/day) {
-		return 0, fmt.Errorf("duration %q is too long", s)
-	}
-	d := time.Duration(n) * day
-	if rest == "" {
-		return d, nil
-	}
-	more, err := time.ParseDuration(rest)
-	if err != nil || more < 0 || strings.HasPrefix(rest, "+") {
-		return 0, fmt.Errorf("%q is not a duration", s)
-	}
-	if more > math.MaxInt64-d {
-		return 0, fmt.Errorf("duration %q is too long", s)
-	}
-	return d + more, nil
-}
+func ParseDuration(s string) (time.Duration, error) { return quantity.ParseDuration(s) }
 
 // FormatDuration returns the shortest form that ParseDuration accepts: 10d, 1h30m, 250ms.
-func FormatDuration(d time.Duration) string {
-	switch {
-	case d > 0 && d%day == 0:
-		return strconv.FormatInt(int64(d/day), 10) + "d"
-	case d != 0 && d%time.Hour == 0:
-		return strings.TrimSuffix(d.String(), "0m0s")
-	case d != 0 && d%time.Minute == 0:
-		return strings.TrimSuffix(d.String(), "0s")
-	default:
-		return d.String()
-	}
-}
+func FormatDuration(d time.Duration) string { return quantity.FormatDuration(d) }
 
 // Rate is a number of requests per period. Its text form is requests/time, such as 600/1m; 0 is no limit.
 type Rate struct {
@@ -128,23 +56,9 @@ type Rate struct {
 
 // ParseRate parses a rate.
 func ParseRate(s string) (Rate, error) {
-	if s == "0" {
-		return Rate{}, nil
-	}
-	count, per, _ := strings.Cut(s, "/")
-	n, err := strconv.Atoi(count)
-	if err != nil || n < 1 || n > maxRateRequests {
-		return Rate{}, fmt.Errorf("%q is not a rate", s)
-	}
-	d, err := ParseDuration(per)
-	if err != nil || d < time.Second || d > day || d%time.Second != 0 {
-		return Rate{}, fmt.Errorf("%q is not a rate", s)
-	}
-	return Rate{n, d}, nil
+	n, per, err := quantity.ParseRate(s)
+	return Rate{n, per}, err
 }
-
-// maxRateRequests keeps the time between two requests above one nanosecond.
-const maxRateRequests = 1_000_000_000
 
 // String returns the form that ParseRate accepts.
 func (r Rate) String() string {

@@ -32,6 +32,8 @@ type DispatcherOptions struct {
 	Pusher   *Pusher
 	// Credentials knows what callbacks demand beside; nil: nothing.
 	Credentials *credential.Book
+	// Notices are sent with the messages of deprecated topics; nil: there are none.
+	Notices *hub.TopicNotices
 
 	Timeout     time.Duration // of one attempt, plus a second for each MiB of a large message; 0: 10 s
 	Concurrency int           // attempts in flight to endpoints that answer quickly; 0: 256

@@ -91,6 +91,7 @@ type Content struct {
 	ContentType string // exactly the topic's
 	Link        string // see LinkHeader
 	MessageID   string
+	Notice      *hub.TopicNotice // nil: the topic is not deprecated
 }
 
 // selfOf returns the URL of a subscription's topic as rel=self shows it: a hosted topic's canonical URL, and else the URL as the
@@ -128,7 +129,17 @@ func (e *Endpoint) fields(c *Content, now time.Time, out []egress.Field) []egres
 		}
 	}
 	add("Content-Type", c.ContentType)
-	add("Link", c.Link)
+	if n := c.Notice; n == nil {
+		add("Link", c.Link)
+	} else {
+		link := c.Link
+		if n.Link != "" {
+			link += ", " + n.Link
+		}
+		add("Link", link)
+		add("Deprecation", n.Deprecation)
+		add("Sunset", n.Sunset)
+	}
 	add(headerMessageID, c.MessageID)
 	if e.signer != nil && c.Blob == nil {
 		out = append(out, egress.Field{Name: headerSignature, Value: e.signer.Sign(c.Body)})
@@ -181,7 +192,7 @@ func (p *Pusher) answered(e *Endpoint, a egress.Response, start time.Time) PushR
 // post makes the request over the client's own connections, or through net/http if the server speaks only HTTP/2 or
 // Client is not an *egress.Client.
 func (p *Pusher) post(ctx context.Context, e *Endpoint, c *Content, now time.Time) (egress.Response, error) {
-	var room [8]egress.Field
+	var room [10]egress.Field
 	fields, err := e.page.Append(ctx, e.fields(c, now, room[:0]))
 	if err != nil {
 		return egress.Response{}, err

@@ -313,7 +313,7 @@ func (r *Replayer) send(ctx context.Context, sub *hub.Subscription, m *hub.Messa
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout+blobTime(m))
 	defer cancel()
-	res = o.Pusher.Push(ctx, e, contentOf(m, o.Parts, LinkHeader(o.HubURL, self)))
+	res = o.Pusher.Push(ctx, e, contentOf(m, o.Parts, LinkHeader(o.HubURL, self), o.Notices))
 	if o.Attempted != nil {
 		o.Attempted(sub.Topic, res)
 	}

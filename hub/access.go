@@ -42,13 +42,14 @@ type AccessRule struct {
 type access struct {
 	keys   map[string]*hubpb.ApiKeyRow
 	rules  map[string]*hubpb.AccessRuleRow
+	quotas map[string]*hubpb.QuotaRow
 	nonces map[string]nonceUse
 	expiry nonceHeap
 	shares map[string]*nonceShare // by principal
 }
 
 func newAccess() access {
-	return access{keys: map[string]*hubpb.ApiKeyRow{}, rules: map[string]*hubpb.AccessRuleRow{}, nonces: map[string]nonceUse{},
+	return access{keys: map[string]*hubpb.ApiKeyRow{}, rules: map[string]*hubpb.AccessRuleRow{}, quotas: map[string]*hubpb.QuotaRow{}, nonces: map[string]nonceUse{},
 		shares: map[string]*nonceShare{}}
 }
 
@@ -63,6 +64,7 @@ func (s *State) createAPIKey(e *hubpb.ApiKeyCreated) Result {
 	if used := s.held(owner).apiKeys; owner != "" && reached(used, e.Caller.GetMaxApiKeys()) {
 		return quotaReached(QuotaAPIKeys, used, e.Caller.GetMaxApiKeys())
 	}
+	defer s.recordLimits(e.Caller)
 	if e.Caller != nil {
 		e.Caller = &hubpb.Caller{Principal: owner} // its limits were for this event
 	}
@@ -159,6 +161,10 @@ func (a *access) row(k RowKey) proto.Message {
 		if r := a.rules[k.Name]; r != nil {
 			return r
 		}
+	case TableQuota:
+		if r := a.quotas[k.Name]; r != nil {
+			return r
+		}
 	case TableNonce:
 		if n, ok := a.nonces[k.Name]; ok {
 			return &hubpb.NonceRow{Until: n.until, Owner: n.owner, At: n.at}
@@ -175,6 +181,9 @@ func (a *access) rowKeys(keys []RowKey) []RowKey {
 	for name := range a.rules {
 		keys = append(keys, RowKey{Table: TableAccessRule, Name: name})
 	}
+	for name := range a.quotas {
+		keys = append(keys, RowKey{Table: TableQuota, Name: name})
+	}
 	for nonce := range a.nonces {
 		keys = append(keys, RowKey{Table: TableNonce, Name: nonce})
 	}
@@ -187,6 +196,8 @@ func (a *access) load(k RowKey, value []byte) error {
 		return decodeRow(value, func(r *hubpb.ApiKeyRow) { a.keys[k.Name] = r })
 	case TableAccessRule:
 		return decodeRow(value, func(r *hubpb.AccessRuleRow) { a.rules[k.Name] = r })
+	case TableQuota:
+		return decodeRow(value, func(r *hubpb.QuotaRow) { a.quotas[k.Name] = r })
 	case TableNonce:
 		return decodeRow(value, func(r *hubpb.NonceRow) { a.addNonce(k.Name, nonceUse{r.Until, shared(r.Owner), r.At}) })
 	}

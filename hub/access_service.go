@@ -10,6 +10,9 @@ import (
 // CreateAPIKey records an API key, so that every node accepts it; it belongs to the caller. The log's time replaces
 // k.CreatedAt.
 func (s *Service) CreateAPIKey(ctx context.Context, k APIKey) error {
+	if err := s.checkFounded(ctx); err != nil {
+		return err
+	}
 	_, err := s.propose(ctx, k.ID, &hubpb.Event{Kind: &hubpb.Event_ApiKeyCreated{ApiKeyCreated: &hubpb.ApiKeyCreated{
 		Id: k.ID, Name: k.Name, Hash: k.Hash, Scopes: k.Scopes, Roles: k.Roles, ExpiresAt: nanos(k.ExpiresAt), By: k.By, Caller: s.caller(ctx)}}})
 	return err

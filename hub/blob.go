@@ -11,7 +11,7 @@ import (
 
 // A body too large for one log entry is a blob: each of its parts is an event, and a final event turns them into a
 // message. Parts are numbered across all topics and stored like messages, in order. A part is kept as long as a pending
-// blob, a retained message or a dead letter needs it; of those in between the store may drop what it likes (PartsInUse).
+// blob, a retained message, a dead letter or the gateway's registry needs it; of those in between the store may drop what it likes (PartsInUse).
 
 // pendingBlob is a blob whose message has not been published yet.
 type pendingBlob struct {
@@ -89,8 +89,8 @@ func (s *State) RetainedParts() (first, last uint64) { return s.meta.DroppedPart
 // level 1 cannot read what is then left.
 func (s *State) KeepsPartsByUse() bool { return s.hasOwners() }
 
-// PartsInUse returns, in order, the parts from first to last that a pending blob, a retained message or a dead letter
-// needs. A part that is not in use never is again.
+// PartsInUse returns, in order, the parts from first to last that a pending blob, a retained message, a dead
+// letter or the gateway's registry needs. A part that is not in use never is again.
 func (s *State) PartsInUse(first, last uint64) []uint64 {
 	var out []uint64
 	add := func(from uint64, parts []uint64) {
@@ -117,6 +117,7 @@ func (s *State) PartsInUse(first, last uint64) []uint64 {
 	for _, d := range s.letters.byID {
 		add(d.FirstPart, d.Parts)
 	}
+	add(0, s.gateway.GetParts())
 	slices.Sort(out)
 	return slices.Compact(out)
 }
@@ -177,8 +178,8 @@ func (s *State) dropBlob(id []byte, fx *Effects) {
 
 func (s *State) publishBlob(e *hubpb.BlobPublished, fx *Effects) Result {
 	defer s.dropBlob(e.Blob, fx)
-	return s.publishOnce(e, func(t *Topic) (uint64, bool) {
-		m := Message{ContentType: e.ContentType, Headers: headersFrom(e.Headers)}
+	m := Message{ContentType: e.ContentType, Headers: headersFrom(e.Headers)}
+	return s.publishOnce(e, storedSize(&m)+e.Size, func(t *Topic) (uint64, bool) {
 		if !s.takeBlob(e.Blob, e.Parts, e.Size, &m) {
 			return 0, false
 		}
@@ -229,6 +230,9 @@ func (s *State) releaseParts(fx *Effects) {
 		if d.FirstPart > 0 {
 			first = min(first, d.FirstPart)
 		}
+	}
+	for _, n := range s.gateway.GetParts() {
+		first = min(first, n)
 	}
 	if first-1 > s.meta.DroppedParts {
 		s.meta.DroppedParts = first - 1

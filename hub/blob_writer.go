@@ -107,11 +107,14 @@ func (w *BlobWriter) AttachTo(e *hubpb.TopicFetched) {
 
 // NewBlobWriter starts content larger than MaxInlineBytes, to be passed to PublishBlob for the same topic.
 func (s *Service) NewBlobWriter(ctx context.Context, topic, contentType string) (*BlobWriter, error) {
-	if err := s.authorize(ctx, ActionPublish, topic); err != nil {
+	if err := s.AuthorizePublish(ctx, topic); err != nil {
 		return nil, err
 	}
 	if !s.policy.AutoRegister && !s.known(topic) {
 		return nil, Result{Outcome: OutcomeNoTopic}.Err(topic)
+	}
+	if err := s.refuseRetired(topic); err != nil {
+		return nil, err // before parts are written in vain
 	}
 	if err := checkContentType(contentType); err != nil {
 		return nil, err

@@ -113,6 +113,7 @@ func (s *State) deadLetter(e *hubpb.MessageDeadLettered, fx *Effects) Result {
 	d.FirstPart, d.Parts = blob.part, blob.parts
 	s.letters.insert(d)
 	s.countLetter(d, 1)
+	s.boundLetters(d.Owner, fx)
 	s.touch(TableDeadLetter, d.ID)
 	if old := s.letters.byID[d.ID-min(d.ID, maxDeadLetters)]; old != nil {
 		s.removeLetter(old, fx)

@@ -18,12 +18,15 @@ type Effects struct {
 	Trims         []Trim           // messages dropped by retention
 	Moved         []SubscriptionID // subscriptions whose cursor a trim moved forward
 	RemovedTopics []TopicID
+	Marked        []TopicID // topics that were deprecated, retired or reinstated
 	Replays       []Replay  // dead letters to be sent once more
 	Resumed       []Resumed // marks of nodes, see hubpb.DeliveryResumed
 	Nodes         []Node    // admitted or changed, each as it was then, in log order
 	KeysChanged   bool      // State.SealingKeys changed
 	// CallbacksChanged: credentials that operators set for callbacks changed.
 	CallbacksChanged bool
+	// GatewayChanged: the gateway has another registry (State.Gateway).
+	GatewayChanged bool
 }
 
 // Resumed is the mark of a node that resumes delivery after it was out of contact.

@@ -19,6 +19,7 @@ const (
 	CodeUnprocessable             // the idempotency key was used with other content (422)
 	CodeUnavailable               // no leader, overloaded, stopping or out of disk space; retry later (503)
 	CodeLimited                   // too many requests by one caller or about one callback host; retry later (429)
+	CodeRetired                   // the topic was retired (410)
 )
 
 // Error is an error the caller can act on. Message is one line of plain text; Param names the request parameter at
@@ -31,6 +32,8 @@ type Error struct {
 	RetryAfter time.Duration
 	// Quota tells which of the caller's quotas is reached; nil: none. A rate is CodeLimited, an amount CodeForbidden.
 	Quota *QuotaUse
+	// Successor is the URL of the topic to use instead, with CodeRetired; empty: there is none.
+	Successor string
 }
 
 func (e *Error) Error() string {

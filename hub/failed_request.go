@@ -24,6 +24,7 @@ const (
 	FailedUnknownTopic = "unknown-topic"  // the topic was removed, or never existed
 	FailedGroup        = "group-conflict" // the consumer group has another mode, window or key
 	FailedQuota        = "quota"          // a quota of whoever asked is reached
+	FailedRetired      = "retired-topic"  // the topic was retired
 )
 
 // FailedRequest is a subscribe or unsubscribe request that came to nothing.

@@ -90,7 +90,10 @@ func rowTables() map[string]hub.RowKey {
 		"NodeRow":                {Table: hub.TableNode, Name: "node"},
 		"ApiKeyRow":              {Table: hub.TableAPIKey, Name: "id"},
 		"AccessRuleRow":          {Table: hub.TableAccessRule, Name: "name"},
+		"QuotaRow":               {Table: hub.TableQuota, Name: "name"},
+		"PrincipalRow":           {Table: hub.TablePrincipal, Name: "owner"},
 		"NonceRow":               {Table: hub.TableNonce, Name: "nonce"},
+		"GatewayRow":             {Table: hub.TableGateway},
 	}
 }
 

@@ -8,12 +8,16 @@ type holding struct {
 	subscriptions []SubscriptionID // sorted
 	requests      int              // waiting for verification
 	apiKeys       int
-	letters       int // dead letters
+	letters       []uint64 // dead letters, sorted
 	letterBytes   uint64
+	stored        uint64 // bytes of the messages of its topics
+
+	limits         byteLimits
+	lettersDropped uint64 // dead letters that its quota has dropped
 }
 
 func (h *holding) empty() bool {
-	return h.topics == 0 && len(h.subscriptions) == 0 && h.requests == 0 && h.apiKeys == 0 && h.letters == 0
+	return h.topics == 0 && len(h.subscriptions) == 0 && h.requests == 0 && h.apiKeys == 0 && len(h.letters) == 0
 }
 
 // hold changes what a principal owns. An empty owner owns nothing.
@@ -28,6 +32,9 @@ func (s *State) hold(owner string, change func(*holding)) {
 	}
 	if change(h); h.empty() {
 		delete(s.holdings, owner)
+		if h.recorded() {
+			s.touchName(TablePrincipal, owner)
+		}
 	}
 }
 
@@ -63,9 +70,26 @@ func (s *State) disown(sub *Subscription) {
 
 // ownTopic gives a topic an owner. The caller marks its row dirty.
 func (s *State) ownTopic(t *Topic, owner string) {
+	if t.holder != nil {
+		t.holder.stored -= t.stored.used()
+	}
 	s.hold(t.Owner, func(h *holding) { h.topics-- })
 	t.Owner = shared(owner)
-	s.hold(owner, func(h *holding) { h.topics++ })
+	s.linkTopic(t)
+}
+
+// linkTopic counts a topic among what its owner holds, and connects it with that.
+func (s *State) linkTopic(t *Topic) {
+	s.hold(t.Owner, func(h *holding) { h.topics++ })
+	if t.holder = s.holdings[t.Owner]; t.holder != nil { // it stays as long as it counts the topic
+		t.holder.stored += t.stored.used()
+	}
+}
+
+// OwnsTopics reports whether a principal owns any topic.
+func (s *State) OwnsTopics(principal string) bool {
+	h := s.holdings[principal]
+	return h != nil && h.topics > 0
 }
 
 // Usage is what a principal has, by the quota that limits it, and more.
@@ -77,13 +101,17 @@ type Usage struct {
 	FailedRequests   int // kept to be asked for
 	DeadLetters      int
 	DeadLetterBytes  uint64
+	// DeadLettersDropped counts those that its quota of bytes has dropped, since it last owned nothing.
+	DeadLettersDropped uint64
+	StoredBytes        uint64 // of the messages of its topics, as stored; never too low
 }
 
 // Usage returns what a principal has.
 func (s *State) Usage(principal string) Usage {
 	h := s.held(principal)
 	u := Usage{Topics: h.topics, Subscriptions: len(h.subscriptions), PendingRequests: h.requests, APIKeys: h.apiKeys,
-		IdempotencyKeys: s.idempotency.count(principal), FailedRequests: len(s.failed.of[principal]), DeadLetters: h.letters, DeadLetterBytes: h.letterBytes}
+		IdempotencyKeys: s.idempotency.count(principal), FailedRequests: len(s.failed.of[principal]), DeadLetters: len(h.letters), DeadLetterBytes: h.letterBytes,
+		DeadLettersDropped: h.lettersDropped, StoredBytes: h.stored}
 	u.Nonces, u.NoncesThisMinute = s.access.nonceUse(principal, s.meta.Now)
 	return u
 }

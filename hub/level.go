@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"slices"
 
 	"quorumhub/hub/hubpb"
 )
@@ -9,15 +10,28 @@ import (
 // FeatureLevel is the newest level of events and rows this program knows. Level 1 is everything in the first release.
 // A release that adds an event kind, or a field that older programs must not overlook, raises it and gives the kind
 // its level in LevelOf.
-const FeatureLevel = 2
+const FeatureLevel = 3
 
 // levelOwners is the level from which what principals make belongs to them, requests that failed are kept, and
 // idempotency keys are bounded.
 const levelOwners = 2
 
+// levelGateway is the level from which there are the gateway's registry and the life cycle of topics.
+const levelGateway = 3
+
+// levelQuotas is the level from which quotas may be set while the hub runs, bytes are counted and limited for each
+// principal, and owners set the limits of their topics.
+const levelQuotas = 3
+
 // LevelOf returns the feature level an event requires: it may be proposed once every member knows that level. Level 1
 // is always allowed.
 func LevelOf(e *hubpb.Event) uint32 {
+	if needsGateway(e) {
+		return levelGateway
+	}
+	if needsQuotas(e) {
+		return levelQuotas
+	}
 	if needsOwners(e) {
 		return levelOwners
 	}
@@ -30,6 +44,19 @@ func LevelOf(e *hubpb.Event) uint32 {
 		return 2
 	}
 	return 1
+}
+
+// needsGateway reports whether an event is of a kind, or has a field, of levelGateway.
+func needsGateway(e *hubpb.Event) bool {
+	switch k := e.Kind.(type) {
+	case *hubpb.Event_GatewayApplied, *hubpb.Event_TopicLifecycleSet, *hubpb.Event_TopicsRetired:
+		return true
+	case *hubpb.Event_SubscriptionsEnded:
+		return k.SubscriptionsEnded.Reason >= hubpb.EndReason_END_TOPIC_RETIRED
+	case *hubpb.Event_SecretsReencrypted:
+		return slices.ContainsFunc(k.SecretsReencrypted.Items, func(i *hubpb.SecretsReencrypted_Item) bool { return i.Gateway })
+	}
+	return false
 }
 
 // needsOwners reports whether an event is of a kind, or has a field, of levelOwners.
@@ -67,12 +94,49 @@ func needsOwners(e *hubpb.Event) bool {
 	return false
 }
 
+// callerOf returns the caller of the events that may have limits in bytes.
+func callerOf(e *hubpb.Event) *hubpb.Caller {
+	switch k := e.Kind.(type) {
+	case *hubpb.Event_MessagePublished:
+		return k.MessagePublished.Caller
+	case *hubpb.Event_BatchPublished:
+		return k.BatchPublished.Caller
+	case *hubpb.Event_BlobPublished:
+		return k.BlobPublished.Caller
+	case *hubpb.Event_TopicRegistered:
+		return k.TopicRegistered.Caller
+	case *hubpb.Event_TopicPinged:
+		return k.TopicPinged.Caller
+	case *hubpb.Event_SubscriptionRequested:
+		return k.SubscriptionRequested.Caller
+	case *hubpb.Event_ApiKeyCreated:
+		return k.ApiKeyCreated.Caller
+	}
+	return nil
+}
+
+// needsQuotas reports whether an event is of a kind, or has a field, of levelQuotas.
+func needsQuotas(e *hubpb.Event) bool {
+	switch k := e.Kind.(type) {
+	case *hubpb.Event_QuotaSet, *hubpb.Event_QuotaRemoved:
+		return true
+	case *hubpb.Event_RetentionSet:
+		return k.RetentionSet.Owner != ""
+	case *hubpb.Event_TopicDeregistered:
+		return k.TopicDeregistered.Owner != ""
+	}
+	return limitsOf(callerOf(e)) != byteLimits{}
+}
+
 // FeatureLevel returns the level that every member of the cluster knows, or 0 before they have agreed on one.
 func (s *State) FeatureLevel() uint32 { return s.meta.FeatureLevel }
 
 // hasOwners reports whether the fold follows the rules of levelOwners. Events that any program may write must be
 // folded as that program does until every member knows the rules.
 func (s *State) hasOwners() bool { return s.meta.FeatureLevel >= levelOwners }
+
+// hasQuotas is hasOwners for levelQuotas.
+func (s *State) hasQuotas() bool { return s.meta.FeatureLevel >= levelQuotas }
 
 // knownLevel returns an error if the cluster has moved past the feature level of this program.
 func knownLevel(e *hubpb.FeatureLevelSet) error {

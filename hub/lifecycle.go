@@ -35,9 +35,13 @@ const (
 	LifecycleDenied     = "subscription.denied"
 	LifecycleUnverified = "subscription.verification_failed"
 	LifecycleReassigned = "subscription.reassigned" // it has another owner
+	// A topic was marked; these have no subscription and no callback.
+	LifecycleTopicDeprecated = "topic.deprecated"
+	LifecycleTopicRetired    = "topic.retired"
+	LifecycleTopicReinstated = "topic.reinstated" // the mark was removed
 )
 
-// Lifecycle is a message of EventsTopic: something that happened to a subscription. It is written in the same step of
+// Lifecycle is a message of EventsTopic: something that happened to a subscription or a topic. It is written in the same step of
 // the fold as the change it reports, so that none is lost or repeated.
 //
 // For subscriptions to EventsTopic itself, failing, recovered and exhausted are not published: each would be one more
@@ -48,9 +52,9 @@ type Lifecycle struct {
 	Time         string `json:"time"`                   // RFC 3339, the log's time
 	Subscription string `json:"subscription,omitempty"` // s-17; of a request without a subscription this and cursor and lease_expires_at are missing
 	Topic        string `json:"topic"`                  // topic name
-	Callback     string `json:"callback"`
-	Node         string `json:"node,omitempty"` // owner
-	Cursor       uint64 `json:"cursor"`         // this message and all before it need no further attempt
+	Callback     string `json:"callback"`               // not of topics
+	Node         string `json:"node,omitempty"`         // owner
+	Cursor       uint64 `json:"cursor"`                 // this message and all before it need no further attempt
 	LeaseEndsAt  string `json:"lease_expires_at"`
 
 	FailingSince string `json:"failing_since,omitempty"` // failing
@@ -68,8 +72,13 @@ type Lifecycle struct {
 	Request string `json:"request,omitempty"` // denied and verification_failed: ID of the request, r-17; Status and Attempts are its callback's
 	Mode    string `json:"mode,omitempty"`    // denied and verification_failed: subscribe or unsubscribe
 
+	Successor    string `json:"successor,omitempty"` // of a topic: name of the topic to use instead
+	DeprecatedAt string `json:"deprecated_at,omitempty"`
+	SunsetAt     string `json:"sunset_at,omitempty"`
+
 	// Reason is, if exhausted: the class of the last failure; paused: owner, owner_ended or not_allowed, empty for an
-	// operator; ended: unsubscribed, gone, operator, owner, owner_ended or topic_deregistered; denied and
+	// operator; ended: unsubscribed, gone, operator, owner, owner_ended,
+	// topic_deregistered or topic_retired; denied and
 	// verification_failed: why the request came to nothing.
 	Reason string `json:"reason,omitempty"`
 }
@@ -87,6 +96,9 @@ func checkReserved(a Action, topic string) error {
 	}
 	return nil
 }
+
+// Reserved reports whether only the hub publishes to a topic.
+func Reserved(topic string) bool { return strings.HasPrefix(topic, reservedPrefix) }
 
 // announce publishes to EventsTopic, if it exists, what happened to a subscription.
 func (s *State) announce(kind string, sub *Subscription, fx *Effects, add func(*Lifecycle)) {
@@ -113,7 +125,7 @@ func (s *State) announceFailed(f *FailedRequest, fx *Effects) {
 	}
 	kind := LifecycleUnverified
 	switch f.Reason {
-	case FailedNotOwner, FailedUnknownTopic, FailedGroup, FailedQuota:
+	case FailedNotOwner, FailedUnknownTopic, FailedGroup, FailedQuota, FailedRetired:
 		kind = LifecycleDenied
 	}
 	tell := func(e *Lifecycle) {

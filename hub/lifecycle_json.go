@@ -2,6 +2,7 @@ package hub
 
 import (
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -16,7 +17,9 @@ func (e *Lifecycle) appendJSON(b []byte) []byte {
 		o.text("subscription", e.Subscription)
 	}
 	o.text("topic", e.Topic)
-	o.text("callback", e.Callback)
+	if e.Callback != "" || !strings.HasPrefix(e.Type, "topic.") {
+		o.text("callback", e.Callback)
+	}
 	o.textIfAny("node", e.Node)
 	if e.Subscription != "" {
 		o.number("cursor", e.Cursor)
@@ -36,6 +39,9 @@ func (e *Lifecycle) appendJSON(b []byte) []byte {
 	o.numberIfAny("gap_messages", e.GapMessages)
 	o.textIfAny("request", e.Request)
 	o.textIfAny("mode", e.Mode)
+	o.textIfAny("successor", e.Successor)
+	o.textIfAny("deprecated_at", e.DeprecatedAt)
+	o.textIfAny("sunset_at", e.SunsetAt)
 	o.textIfAny("reason", e.Reason)
 	return append(o.b, '}')
 }

@@ -27,6 +27,7 @@ func samples() map[string]hub.Lifecycle {
 			f.SetUint(uint64(100 + i))
 		}
 	}
+	full.Successor, full.DeprecatedAt, full.SunsetAt = "", "", "" // later ones, of topics
 	var ascii strings.Builder
 	for c := range rune(128) {
 		ascii.WriteRune(c)
@@ -42,6 +43,8 @@ func samples() map[string]hub.Lifecycle {
 		"not utf-8":      {Subscription: "s-1", Topic: "a\xffb\xc3\x28c\xed\xa0\x80d\xe2\x80"},
 		"greatest":       {Subscription: "s-1", Cursor: 1<<64 - 1, Status: -1 << 31, Attempts: 1<<32 - 1},
 		"nothing at all": {},
+		"topic": {ID: "1-3", Type: hub.LifecycleTopicDeprecated, Time: "2026-11-01T12:00:00Z", Topic: "orders", Successor: "orders/v2",
+			DeprecatedAt: "2026-11-01T12:00:00Z", SunsetAt: "2027-06-30T00:00:00Z"},
 	}
 }
 

@@ -166,7 +166,15 @@ func (s *State) ownLetter(d *DeadLetter, owner string) {
 // countLetter adds a dead letter to what its owner has, or with -1 takes it away.
 func (s *State) countLetter(d *DeadLetter, n int) {
 	s.hold(d.Owner, func(h *holding) {
-		h.letters += n
 		h.letterBytes += uint64(n) * d.Size
+		at, _ := slices.BinarySearch(h.letters, d.ID)
+		switch {
+		case n > 0:
+			h.letters = slices.Insert(h.letters, at, d.ID)
+		case at == 0: // the oldest goes first
+			h.letters = h.letters[1:]
+		default:
+			h.letters = slices.Delete(h.letters, at, at+1)
+		}
 	})
 }

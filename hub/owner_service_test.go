@@ -48,10 +48,11 @@ func newTenants(t *testing.T) *tenants {
 			}
 			return nil
 		},
-		Principal: principalOf,
-		Operator:  func(ctx context.Context) bool { return principalOf(ctx) == operator },
-		Quotas:    func(context.Context, string) hub.Quotas { return w.quotas },
-		Refused:   func(_ context.Context, r *hub.FailedRequest) { w.refused = append(w.refused, *r) },
+		Principal:  principalOf,
+		Operator:   func(ctx context.Context) bool { return principalOf(ctx) == operator },
+		ByteQuotas: func() bool { return w.quotas.StoredBytes+w.quotas.DeadLetterBytes > 0 },
+		Quotas:     func(context.Context, string) hub.Quotas { return w.quotas },
+		Refused:    func(_ context.Context, r *hub.FailedRequest) { w.refused = append(w.refused, *r) },
 	}, namer(t), single{w.world}, single{w.world}, nil)
 	return w
 }
@@ -349,5 +350,37 @@ func TestNoncesAreShared(t *testing.T) {
 	}
 	if r := apply(claim(alice, 1))[0]; r.Outcome != hub.OutcomeOK {
 		t.Errorf("another one: %+v", r)
+	}
+}
+
+// As long as a new cluster has no feature level, principals can make nothing: it would belong to nobody.
+func TestNothingIsMadeBeforeOwnersAreKnown(t *testing.T) {
+	w := newTenants(t)
+	w.world.State = hub.NewState()
+	acts := map[string]func() error{
+		"publish": func() error {
+			_, err := w.Publish(as(alice), hub.Publication{Topic: "news", ContentType: "text/plain"})
+			return err
+		},
+		"subscribe": func() error { _, err := w.ask(alice, "subscribe", "news", cb); return err },
+		"register":  func() error { return w.Register(as(alice), "news") },
+		"key":       func() error { return w.CreateAPIKey(as(alice), hub.APIKey{ID: "k-1", Name: "k"}) },
+	}
+	for name, act := range acts {
+		if err := act(); hub.CodeOf(err) != hub.CodeUnavailable || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if len(w.Topics(0, 0)) != 0 {
+		t.Error("a topic was made")
+	}
+	if err := w.Register(as(""), "open"); err != nil {
+		t.Errorf("nobody, who can own nothing: %v", err)
+	}
+	w.apply(levelSet(hub.FeatureLevel))
+	for name, act := range acts {
+		if err := act(); err != nil && hub.CodeOf(err) != hub.CodeConflict {
+			t.Errorf("%s at a level: %v", name, err)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"bytes"
 	"slices"
 	"testing"
 	"time"
@@ -249,7 +250,7 @@ func anyOwnedEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 	small := func(name string) uint64 { return rapid.Uint64Range(0, 8).Draw(t, name) }
 	nonce := []byte{byte(rapid.IntRange(0, 20).Draw(t, "nonce"))}
 	var e *hubpb.Event
-	switch rapid.IntRange(0, 12).Draw(t, "kind of owned") {
+	switch rapid.IntRange(0, 14).Draw(t, "kind of owned") {
 	case 0:
 		e = levelSet(hub.FeatureLevel)
 	case 1:
@@ -264,8 +265,13 @@ func anyOwnedEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 		e = &hubpb.Event{Kind: &hubpb.Event_ApiKeysExpired{ApiKeysExpired: &hubpb.ApiKeysExpired{Ids: []string{"k1", "k2"}}}}
 	case 6:
 		e = &hubpb.Event{Kind: &hubpb.Event_NonceClaimed{NonceClaimed: &hubpb.NonceClaimed{Nonce: nonce, Until: now.Add(time.Duration(small("until")) * 20 * time.Second).UnixNano()}}}
+	case 7:
+		e = rapid.SampledFrom([]*hubpb.Event{quotaSet(alice, 8_000, 10), quotaSet(bob, 0, 20), quotaRemoved(alice)}).Draw(t, "quota")
 	default:
 		e = anyEvent(t, s, now)
+	}
+	if p := e.GetMessagePublished(); p != nil && rapid.Bool().Draw(t, "large") {
+		p.Body = bytes.Repeat([]byte("x"), rapid.IntRange(1000, 5000).Draw(t, "size"))
 	}
 	if p := e.GetMessagePublished(); p != nil && len(p.IdempotencyKey) > 0 {
 		p.KeyWindow = rapid.SampledFrom([]uint32{0, 60, 3600}).Draw(t, "window")
@@ -277,6 +283,7 @@ func anyOwnedEvent(t *rapid.T, s *hub.State, now time.Time) *hubpb.Event {
 	return by(principal.Draw(t, "caller"), e, func(c *hubpb.Caller) {
 		c.MayJoin, c.MaxTopics, c.MaxSubscriptions = rapid.Bool().Draw(t, "may join"), few.Draw(t, "topics"), few.Draw(t, "subscriptions")
 		c.MaxRequests, c.MaxKeys, c.MaxNonces = few.Draw(t, "requests"), few.Draw(t, "keys"), few.Draw(t, "nonces")
+		c.MaxStoredBytes, c.MaxDeadLetterBytes = 4000*small("stored"), 3*small("letters")
 	})
 }
 

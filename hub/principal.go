@@ -3,8 +3,6 @@ package hub
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"slices"
 	"time"
 
 	"quorumhub/hub/hubpb"
@@ -16,60 +14,6 @@ const MaxPrincipalBytes = 512
 // KeyPrincipal returns the principal of an API key.
 func KeyPrincipal(id string) string { return "key/" + id }
 
-// Quotas limit what one principal may have at a time. 0: no limit.
-type Quotas struct {
-	Topics          int
-	Subscriptions   int
-	PendingRequests int // waiting for verification
-	IdempotencyKeys int // past it the oldest is forgotten; nothing is refused
-	APIKeys         int
-	NoncesPerMinute int
-}
-
-// DefaultQuotas returns the quotas of a principal for whom nothing else is configured.
-func DefaultQuotas() Quotas {
-	return Quotas{Topics: 1000, Subscriptions: 10_000, PendingRequests: 100, IdempotencyKeys: 100_000, APIKeys: 100, NoncesPerMinute: 10_000}
-}
-
-// Quota names one of the Quotas, as in auth.quotas.
-type Quota string
-
-// Quotas by name.
-const (
-	QuotaTopics        Quota = "topics"
-	QuotaSubscriptions Quota = "subscriptions"
-	QuotaRequests      Quota = "pending_requests"
-	QuotaKeys          Quota = "idempotency_keys"
-	QuotaAPIKeys       Quota = "api_keys"
-	QuotaNonces        Quota = "nonces_per_minute"
-)
-
-// quotaList gives each quota the number by which a Result names it: its index plus 1.
-func quotaList() []Quota {
-	return []Quota{QuotaTopics, QuotaSubscriptions, QuotaRequests, QuotaKeys, QuotaAPIKeys, QuotaNonces}
-}
-
-// quotaReached is the result of an event that a quota refuses.
-func quotaReached(q Quota, used int, limit uint32) Result {
-	return Result{Outcome: OutcomeQuota, ID: uint64(slices.Index(quotaList(), q) + 1), Offset: uint64(used), Topic: TopicID(limit)}
-}
-
-// quotaUse is the inverse of quotaReached.
-func (r Result) quotaUse() QuotaUse {
-	u := QuotaUse{Limit: int(r.Topic), Used: int(r.Offset)}
-	if quotas := quotaList(); r.ID >= 1 && r.ID <= uint64(len(quotas)) {
-		u.Quota = quotas[r.ID-1]
-	}
-	return u
-}
-
-// QuotaUse tells which quota refused something.
-type QuotaUse struct {
-	Quota Quota
-	Limit int
-	Used  int
-}
-
 // caller returns the principal of ctx with its rights and limits, for an event; nil if there is nothing to record:
 // nobody is authenticated, or a member of the cluster does not know owners yet.
 func (s *Service) caller(ctx context.Context) *hubpb.Caller {
@@ -79,9 +23,27 @@ func (s *Service) caller(ctx context.Context) *hubpb.Caller {
 		return nil
 	}
 	q := s.quotas(ctx, p)
-	return &hubpb.Caller{Principal: p, Operator: operator || s.policy.Operator == nil,
+	c := &hubpb.Caller{Principal: p, Operator: operator || s.policy.Operator == nil,
 		MaxTopics: limit(q.Topics), MaxSubscriptions: limit(q.Subscriptions), MaxRequests: limit(q.PendingRequests),
 		MaxKeys: limit(q.IdempotencyKeys), MaxNonces: limit(q.NoncesPerMinute), MaxApiKeys: limit(q.APIKeys)}
+	if s.quotasKnown() {
+		c.MaxStoredBytes, c.MaxDeadLetterBytes = limitBytes(q.StoredBytes), limitBytes(q.DeadLetterBytes)
+	}
+	return c
+}
+
+// checkFounded refuses what a principal would make while a new cluster has no feature level: it would belong to nobody.
+func (s *Service) checkFounded(ctx context.Context) error {
+	if s.levelKnown.Load() || s.principal(ctx) == "" {
+		return nil
+	}
+	var level uint32
+	s.state.View(func(st *State) { level = st.FeatureLevel() })
+	if level == 0 {
+		return Errorf(CodeUnavailable, "the nodes of this new cluster have not agreed on a feature level yet, so nothing could have an owner; try again shortly")
+	}
+	s.levelKnown.Store(true)
+	return nil
 }
 
 // subscriber is caller for a subscribe or unsubscribe request.
@@ -127,17 +89,22 @@ func (s *Service) checkPending(r *SubscribeRequest, c *hubpb.Caller) error {
 }
 
 // publisher returns what an event that publishes to a topic has to record: the caller if the topic may become its own,
-// or if there is an idempotency key, and how many seconds the key is remembered.
+// if there is an idempotency key, or if the state has other limits in bytes for the topic's owner; and how many seconds
+// the key is remembered.
 func (s *Service) publisher(ctx context.Context, topic, key string) (c *hubpb.Caller, window uint32) {
 	p := s.principal(ctx)
 	if p == "" && key == "" {
 		return nil, 0
 	}
-	owners, claims := false, false
+	owners, claims, own := false, false, false
+	var have byteLimits
 	s.state.View(func(st *State) {
 		owners = st.hasOwners()
 		t := st.topics[st.topicByName[topic]]
 		claims = t == nil || t.unclaimed()
+		if own = t != nil && p != "" && t.Owner == p && st.hasQuotas(); own {
+			have = t.holder.limits
+		}
 	})
 	if !owners {
 		return nil, 0
@@ -145,7 +112,7 @@ func (s *Service) publisher(ctx context.Context, topic, key string) (c *hubpb.Ca
 	if key != "" {
 		window = uint32(max(cmp.Or(s.policy.IdempotencyWindow, DefaultIdempotencyWindow)/time.Second, 1))
 	}
-	if p == "" || key == "" && !claims {
+	if p == "" || key == "" && !claims && !(own && s.limits(ctx, p, have) != have) {
 		return nil, window
 	}
 	return s.caller(ctx), window
@@ -170,7 +137,7 @@ func (s *Service) OwnsTopic(ctx context.Context, topic string) (yes bool) {
 	p := s.principal(ctx)
 	s.state.View(func(st *State) {
 		t := st.topics[st.topicByName[topic]]
-		yes = t != nil && p != "" && t.Owner == p && !t.Provisional
+		yes = t != nil && t.Belongs(p)
 	})
 	return yes
 }
@@ -187,6 +154,8 @@ func (s *Service) refused(ctx context.Context, r *SubscribeRequest, c *hubpb.Cal
 
 func limit(n int) uint32 { return uint32(max(n, 0)) }
 
+func limitBytes(n int64) uint64 { return uint64(max(n, 0)) }
+
 // reached reports whether a limit of a Caller is reached.
 func reached(used int, limit uint32) bool { return limit > 0 && used >= int(limit) }
 
@@ -202,6 +171,44 @@ func (s *Service) quotas(ctx context.Context, principal string) Quotas {
 		return Quotas{}
 	}
 	return s.policy.Quotas(ctx, principal)
+}
+
+// limits returns the limits in bytes of the caller of ctx, of which the state has recorded these. It must not be called
+// while the state is being read.
+func (s *Service) limits(ctx context.Context, principal string, have byteLimits) byteLimits {
+	if s.policy.Quotas == nil || have == (byteLimits{}) && (s.policy.ByteQuotas == nil || !s.policy.ByteQuotas()) {
+		return have
+	}
+	q := s.quotas(ctx, principal)
+	return byteLimits{limitBytes(q.StoredBytes), limitBytes(q.DeadLetterBytes)}
+}
+
+// checkStored refuses, before any content is read or written, what a quota of bytes would refuse in any case.
+func (s *Service) checkStored(ctx context.Context, topic string) error {
+	if s.policy.ByteQuotas == nil || !s.policy.ByteQuotas() {
+		return nil
+	}
+	var h holding
+	p := s.principal(ctx)
+	own := false
+	s.state.View(func(st *State) {
+		t := st.topics[st.topicByName[topic]]
+		if own = p != "" && (t == nil || t.unclaimed() || t.Owner == p); own {
+			h = st.held(p)
+		} else if t != nil && t.holder != nil {
+			h = *t.holder
+		}
+	})
+	if own {
+		h.limits = s.limits(ctx, p, h.limits)
+	}
+	return h.limits.fits(h.stored, 1).Err(topic)
+}
+
+// quotasKnown is ownersKnown for levelQuotas.
+func (s *Service) quotasKnown() (yes bool) {
+	s.state.View(func(st *State) { yes = st.hasQuotas() })
+	return yes
 }
 
 // ownersKnown reports whether every member of the cluster knows owners.
@@ -223,14 +230,4 @@ func (s *Service) guard(ctx context.Context) string {
 		return ""
 	}
 	return s.principal(ctx)
-}
-
-// overQuota returns the error for a quota that is reached: CodeLimited for a rate, CodeForbidden for an amount.
-func overQuota(u QuotaUse) *Error {
-	if u.Quota == QuotaNonces {
-		return &Error{Code: CodeLimited, Quota: &u, RetryAfter: time.Minute,
-			Message: fmt.Sprintf("the quota %s is reached: %d signed requests of %d; try again in a minute", u.Quota, u.Used, u.Limit)}
-	}
-	return &Error{Code: CodeForbidden, Quota: &u,
-		Message: fmt.Sprintf("the quota %s is reached: %d of %d are in use; remove some, or ask the operator for more (quotas in auth.file)", u.Quota, u.Used, u.Limit)}
 }

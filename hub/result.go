@@ -22,6 +22,7 @@ const (
 	OutcomeNotOwner
 	// OutcomeQuota: a quota of the caller is reached: ID names it, Offset is what is in use, and Topic the limit.
 	OutcomeQuota
+	OutcomeRetired // the topic is retired: it takes no publications and no subscriptions
 )
 
 // Result is the outcome of one event and what it created.
@@ -60,6 +61,8 @@ func (r Result) Err(name string) error {
 		return Errorf(CodeForbidden, "%q belongs to another principal", name)
 	case OutcomeQuota:
 		return overQuota(r.quotaUse())
+	case OutcomeRetired:
+		return &Error{Code: CodeRetired, Param: "topic", Message: quote(name) + " was retired"}
 	case OutcomeForgotten:
 		return ErrAmbiguous
 	case OutcomeNotFound:

@@ -31,12 +31,15 @@ const (
 	TableGroup         Table = 24
 	TableFailedRequest Table = 25
 	TableCallback      Table = 26
+	TableQuota         Table = 27
+	TablePrincipal     Table = 28
 	TablePendingBlob   Table = 40
 	TableMessageBlob   Table = 41
+	TableGateway       Table = 42
 )
 
 // RowKey identifies one row of the state. Rows are distinguished by ID; those of TableOrigin, TableNode, TableAPIKey,
-// TableAccessRule, TableNonce and TablePendingBlob by Name; those of TableIdempotency and TableMessageBlob by both.
+// TableAccessRule, TableNonce, TableCallback, TableQuota, TablePrincipal and TablePendingBlob by Name; those of TableIdempotency and TableMessageBlob by both.
 type RowKey struct {
 	Table Table
 	ID    uint64
@@ -52,7 +55,7 @@ func (k RowKey) Append(dst []byte) []byte {
 
 func (t Table) known() bool {
 	return t >= TableMeta && t <= TableOrigin || t == TableNode || t >= TableAPIKey && t <= TableNonce ||
-		t == TableGroup || t == TableFailedRequest || t == TableCallback || t == TablePendingBlob || t == TableMessageBlob
+		t == TableGroup || t >= TableFailedRequest && t <= TablePrincipal || t >= TablePendingBlob && t <= TableGateway
 }
 
 // ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
@@ -137,6 +140,10 @@ func (s *State) row(k RowKey) proto.Message {
 		if r := s.messageBlobRow(k); r != nil {
 			return r
 		}
+	case TableGateway:
+		if s.gateway != nil {
+			return s.gateway
+		}
 	case TableCallback:
 		if r := s.callbacks[k.Name]; r != nil {
 			return r
@@ -145,7 +152,11 @@ func (s *State) row(k RowKey) proto.Message {
 		if n := s.nodes[k.Name]; n != nil {
 			return n.row()
 		}
-	case TableAPIKey, TableAccessRule, TableNonce:
+	case TablePrincipal:
+		if r := s.holdings[k.Name].row(k.Name); r != nil {
+			return r
+		}
+	case TableAPIKey, TableAccessRule, TableNonce, TableQuota:
 		return s.access.row(k)
 	}
 	return nil
@@ -193,11 +204,19 @@ func (s *State) keys() []RowKey {
 		keys = append(keys, RowKey{Table: TableOrigin, Name: name})
 	}
 	keys = s.blobKeys(keys)
+	if s.gateway != nil {
+		keys = append(keys, RowKey{Table: TableGateway})
+	}
 	for pattern := range s.callbacks {
 		keys = append(keys, RowKey{Table: TableCallback, Name: pattern})
 	}
 	for id := range s.nodes {
 		keys = append(keys, RowKey{Table: TableNode, Name: id})
+	}
+	for p, h := range s.holdings {
+		if h.recorded() {
+			keys = append(keys, RowKey{Table: TablePrincipal, Name: p})
+		}
 	}
 	keys = s.access.rowKeys(keys)
 	slices.SortFunc(keys, func(a, b RowKey) int {
@@ -212,6 +231,7 @@ type Loader struct {
 	cursors map[SubscriptionID]Cursor
 	blobs   []*hubpb.MessageBlobRow
 	keys    []*idempotent
+	limits  []*hubpb.PrincipalRow
 }
 
 // NewLoader returns a Loader without rows.
@@ -236,7 +256,10 @@ func (l *Loader) add(k RowKey, value []byte) error {
 		return decodeRow(value, func(r *hubpb.TopicRow) {
 			t := topicFromRow(r)
 			s.topics[t.ID], s.topicByName[t.Name] = t, t.ID
-			s.hold(t.Owner, func(h *holding) { h.topics++ })
+			s.linkTopic(t)
+			if t.Lifecycle != nil {
+				s.marked[t.ID] = struct{}{}
+			}
 		})
 	case TableSubscription:
 		return decodeRow(value, func(r *hubpb.SubscriptionRow) {
@@ -280,11 +303,15 @@ func (l *Loader) add(k RowKey, value []byte) error {
 		})
 	case TableMessageBlob:
 		return decodeRow(value, func(r *hubpb.MessageBlobRow) { l.blobs = append(l.blobs, r) })
+	case TableGateway:
+		return decodeRow(value, func(r *hubpb.GatewayRow) { s.gateway = r })
 	case TableCallback:
 		return decodeRow(value, func(r *hubpb.CallbackCredentialsRow) { s.callbacks[k.Name] = r })
 	case TableNode:
 		return decodeRow(value, func(r *hubpb.NodeRow) { s.nodes[r.Node] = nodeFromRow(r) })
-	case TableAPIKey, TableAccessRule, TableNonce:
+	case TablePrincipal:
+		return decodeRow(value, func(r *hubpb.PrincipalRow) { l.limits = append(l.limits, r) })
+	case TableAPIKey, TableAccessRule, TableNonce, TableQuota:
 		if err := s.access.load(k, value); err != nil || k.Table != TableAPIKey {
 			return err
 		}
@@ -339,6 +366,13 @@ func (l *Loader) State() (*State, error) {
 		return nil, err
 	}
 	s.idempotency.load(l.keys)
+	for _, r := range l.limits {
+		h := s.holdings[r.Owner]
+		if h == nil {
+			return nil, fmt.Errorf("principal %q has limits and owns nothing: %w", r.Owner, ErrCorrupt)
+		}
+		h.load(r)
+	}
 	return s, nil
 }
 

@@ -45,10 +45,13 @@ type SealedCount struct {
 	Former        int // replaced secrets that still sign
 	Requests      int // secrets of pending requests
 	Callbacks     int // credentials that operators have set
+	Gateway       int // 1: the secrets of the gateway's registry
 }
 
 // Total returns their sum.
-func (c SealedCount) Total() int { return c.Subscriptions + c.Former + c.Requests + c.Callbacks }
+func (c SealedCount) Total() int {
+	return c.Subscriptions + c.Former + c.Requests + c.Callbacks + c.Gateway
+}
 
 // SealedCounts counts the secrets by the ID of their sealing key. It visits all subscriptions.
 func (s *State) SealedCounts() map[string]SealedCount {
@@ -76,6 +79,7 @@ func (s *State) SealedCounts() map[string]SealedCount {
 	for _, r := range s.callbacks {
 		count(r.GetSet().GetSealed(), func(c *SealedCount) *int { return &c.Callbacks })
 	}
+	count(s.gateway.GetApplied().GetSealed(), func(c *SealedCount) *int { return &c.Gateway })
 	return out
 }
 
@@ -95,17 +99,19 @@ type SealedSecret struct {
 	Subscription SubscriptionID // owner of the secret; 0: Request
 	Request      RequestID
 	Callback     string // owner of the secret if both are 0: the pattern of an operator's credentials
+	Gateway      bool   // it is the registry's, which has its secrets in one
 	Sealed       []byte
 	Binding      string // see SecretBox
 }
 
 // SecretsNotSealedWith returns at most max secrets (or a few more, of one subscription) sealed with a key other than the
-// given one: at first, with sub and req 0, the credentials of operators, of which there are few; then of subscriptions with an ID greater than sub, then of requests with an ID greater than req, each
-// in order of ID.
+// given one: at first, with sub and req 0, the secrets of the gateway's registry and the credentials of
+// operators, of which there are few; then of subscriptions with an ID greater than sub, then of requests with an ID greater
+// than req, each in order of ID.
 func (s *State) SecretsNotSealedWith(key string, sub SubscriptionID, req RequestID, max int) (out []SealedSecret) {
 	other := func(sealed []byte) bool { return len(sealed) > 0 && SealedWith(sealed) != key }
 	if sub == 0 && req == 0 {
-		out = s.callbackSecrets(key)
+		out = append(s.gatewaySecrets(key), s.callbackSecrets(key)...)
 	}
 	for _, id := range pageIDs(s.subs, sub, max, func(sub *Subscription) bool {
 		return other(sub.SealedSecret) || other([]byte(sub.SealedHeaders)) || slices.ContainsFunc(sub.Former, func(f FormerSecret) bool { return other(f.Sealed) })
@@ -186,6 +192,10 @@ func (s *State) switchKey(e *hubpb.SealingKeySwitched, fx *Effects) Result {
 func (s *State) reencrypt(e *hubpb.SecretsReencrypted, fx *Effects) Result {
 	for _, item := range e.Items {
 		if len(item.Was) == 0 || len(item.Sealed) == 0 || s.retiredKey(item.Sealed) {
+			continue
+		}
+		if item.Gateway {
+			s.reencryptGateway(item)
 			continue
 		}
 		if item.Callback != "" {

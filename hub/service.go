@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"quorumhub/hub/hubpb"
@@ -21,6 +22,8 @@ type Policy struct {
 	// MaxPending bounds the number of requests waiting for verification, so that a flood cannot fill the state;
 	// beyond it requests are refused with CodeUnavailable. 0: no bound.
 	MaxPending int
+	// Retention holds the hub's own limits, which the owners of topics may not exceed. Nil or 0 is no limit.
+	Retention Retention
 	// SecretGrace is how long a secret keeps signing after a renewal has replaced it, with SchemeStandardWebhooks.
 	SecretGrace time.Duration
 	// CheckCallback refuses callbacks by address range or port when the request arrives. The decisive check is made
@@ -36,6 +39,9 @@ type Policy struct {
 	// Authorize refuses what the caller of ctx may not do with a topic. It is called before anything is looked up, so
 	// that its answer does not reveal what exists. nil: everybody may do everything.
 	Authorize func(ctx context.Context, action Action, topic string) error
+	// Own is told, in place of Authorize, of an action that a principal may take because the topic is its own. nil:
+	// nobody is told.
+	Own func(ctx context.Context, action Action, topic string) error
 	// Principal returns who calls, as <authority>/<subject> of at most MaxPrincipalBytes bytes: whatever the call makes
 	// belongs to it. An empty string, or a nil Principal, is nobody: what is made has no owner.
 	Principal func(ctx context.Context) string
@@ -45,6 +51,9 @@ type Policy struct {
 	// Quotas returns the limits of a principal. It is called with the principal of ctx, except for nonces, which are
 	// claimed before the request's context carries one. nil: no limits.
 	Quotas func(ctx context.Context, principal string) Quotas
+	// ByteQuotas reports whether Quotas may return limits in bytes for anybody, so that publishing need not ask it each
+	// time. It is called after Authorize. nil: it does not.
+	ByteQuotas func() bool
 	// Refused is told, on the node that was asked, of a request that was accepted like any other and came to nothing
 	// because the subscription or consumer group belongs to somebody else: the caller must not learn it, the audit log
 	// must. nil: nobody is told.
@@ -55,6 +64,10 @@ type Policy struct {
 	SubscriberHeaders bool
 	// KeepExtra stores the fields of a subscribe request that the hub does not know.
 	KeepExtra bool
+	// GatewayChecker checks the gateway's registry before it is applied. nil: it is not checked.
+	GatewayChecker GatewayChecker
+	// Parts reads the gateway's registry. nil: it cannot be read.
+	Parts PartReader
 	// Clock decides whether a time is in the future; nil: the machine's.
 	Clock Clock
 }
@@ -83,6 +96,8 @@ type Service struct {
 	proposer Proposer
 	state    StateReader
 	secrets  SecretBox
+
+	levelKnown atomic.Bool // the cluster has a feature level
 }
 
 // NewService returns a Service.
@@ -93,6 +108,11 @@ func NewService(policy Policy, namer *TopicNamer, proposer Proposer, state State
 func (s *Service) authorize(ctx context.Context, a Action, topic string) error {
 	if err := checkReserved(a, topic); err != nil {
 		return err
+	}
+	if a != ActionRead {
+		if err := s.checkFounded(ctx); err != nil {
+			return err
+		}
 	}
 	if s.policy.Authorize == nil {
 		return nil
@@ -105,10 +125,13 @@ func (s *Service) AuthorizeRead(ctx context.Context, topic string) error {
 	return s.authorize(ctx, ActionRead, topic)
 }
 
-// AuthorizePublish returns an error if the caller of ctx may not publish to a topic. It is for those who do not want to read
+// AuthorizePublish returns an error if the caller of ctx may not publish to a topic, or has no room left there. It is for those who do not want to read
 // the content of a publication first.
 func (s *Service) AuthorizePublish(ctx context.Context, topic string) error {
-	return s.authorize(ctx, ActionPublish, topic)
+	if err := s.authorize(ctx, ActionPublish, topic); err != nil {
+		return err
+	}
+	return s.checkStored(ctx, topic)
 }
 
 // Namer returns the converter between topic names and URLs.
@@ -131,6 +154,11 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) (RequestID, er
 	}
 	if err := s.authorize(ctx, action, r.Topic); err != nil {
 		return 0, err
+	}
+	if r.Mode == ModeSubscribe {
+		if err := s.refuseRetired(r.Topic); err != nil {
+			return 0, err
+		}
 	}
 	if s.crowded() {
 		return 0, Errorf(CodeUnavailable, "too many requests are waiting for verification; try again shortly")
@@ -353,10 +381,21 @@ func (s *Service) Register(ctx context.Context, topic string) error {
 // Deregister removes a topic with its messages and ends its subscriptions, whose callbacks are notified (WebSub 5.2).
 // Its owner needs no other permission. An unknown topic is CodeNotFound.
 func (s *Service) Deregister(ctx context.Context, topic string) error {
-	if err := s.authorize(ctx, ActionDeregister, topic); err != nil && !s.OwnsTopic(ctx, topic) {
+	ev := &hubpb.TopicDeregistered{Topic: topic}
+	own := s.OwnsTopic(ctx, topic)
+	var err error
+	if own && s.policy.Own != nil {
+		err = s.policy.Own(ctx, ActionDeregister, topic)
+	} else if !own {
+		err = s.authorize(ctx, ActionDeregister, topic)
+	}
+	if err != nil {
 		return err
 	}
-	_, err := s.propose(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicDeregistered{TopicDeregistered: &hubpb.TopicDeregistered{Topic: topic}}})
+	if own && s.quotasKnown() {
+		ev.Owner = s.principal(ctx)
+	}
+	_, err = s.propose(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicDeregistered{TopicDeregistered: ev}})
 	return err
 }
 
@@ -365,6 +404,9 @@ func (s *Service) propose(ctx context.Context, name string, ev *hubpb.Event) (Re
 	res, err := s.proposer.Propose(ctx, ev)
 	if err != nil {
 		return Result{}, err
+	}
+	if res[0].Outcome == OutcomeRetired {
+		return res[0], s.retired(name, s.TopicLifecycle(name))
 	}
 	return res[0], res[0].Err(name)
 }

@@ -33,7 +33,10 @@ type State struct {
 	grouped      int            // subscriptions that are in groups
 	owned        map[string]int // units by owner
 	nodes        map[string]*Node
-	nodesChanged uint64 // rises with every change of nodes; not part of the state
+	nodesChanged uint64               // rises with every change of nodes; not part of the state
+	gateway      *hubpb.GatewayRow    // nil: no registry has been applied
+	marked       map[TopicID]struct{} // topics that are deprecated or retired
+	at           uint64               // index of the entry being applied; not part of the state
 
 	dirty map[RowKey]struct{}
 }
@@ -70,6 +73,7 @@ func NewState() *State {
 		access:       newAccess(),
 		owned:        map[string]int{},
 		nodes:        map[string]*Node{},
+		marked:       map[TopicID]struct{}{},
 		dirty:        map[RowKey]struct{}{},
 	}
 }
@@ -77,7 +81,11 @@ func NewState() *State {
 // Apply folds one encoded log entry into the state and adds its effects to fx. The results are in the order of the
 // entry's batches. An error means that the entry is corrupt or from a newer program: nothing was applied, and the
 // node must stop, since every later entry builds on this one.
-func (s *State) Apply(data []byte, fx *Effects) ([]BatchResult, error) {
+func (s *State) Apply(data []byte, fx *Effects) ([]BatchResult, error) { return s.ApplyAt(0, data, fx) }
+
+// ApplyAt is Apply for the log entry with the given index, which the state records where it is of interest.
+func (s *State) ApplyAt(index uint64, data []byte, fx *Effects) ([]BatchResult, error) {
+	s.at = index
 	entry, err := DecodeEntry(data)
 	if err != nil {
 		return nil, err
@@ -143,6 +151,10 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.publish(k.MessagePublished, fx)
 	case *hubpb.Event_RetentionSet:
 		return s.setRetention(k.RetentionSet)
+	case *hubpb.Event_TopicLifecycleSet:
+		return s.setLifecycle(k.TopicLifecycleSet, fx)
+	case *hubpb.Event_TopicsRetired:
+		return s.retireTopics(k.TopicsRetired, fx)
 	case *hubpb.Event_BlobPartAdded:
 		return s.addPart(k.BlobPartAdded, fx)
 	case *hubpb.Event_BlobPublished:
@@ -220,6 +232,10 @@ func (s *State) applyClusterEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.setRule(k.AccessRuleSet)
 	case *hubpb.Event_AccessRuleRemoved:
 		return s.removeRule(k.AccessRuleRemoved)
+	case *hubpb.Event_QuotaSet:
+		return s.setQuota(k.QuotaSet)
+	case *hubpb.Event_QuotaRemoved:
+		return s.removeQuota(k.QuotaRemoved)
 	case *hubpb.Event_ApiKeysExpired:
 		return s.expireAPIKeys(k.ApiKeysExpired, fx)
 	case *hubpb.Event_OwnerEnded:
@@ -236,6 +252,8 @@ func (s *State) applyClusterEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.reencrypt(k.SecretsReencrypted, fx)
 	case *hubpb.Event_SealingKeyRetired:
 		return s.retireKey(k.SealingKeyRetired, fx)
+	case *hubpb.Event_GatewayApplied:
+		return s.applyGateway(k.GatewayApplied, fx)
 	case *hubpb.Event_ClusterInitialized:
 		return s.initialize(k.ClusterInitialized)
 	case *hubpb.Event_NewClusterForced:

@@ -13,6 +13,9 @@ func (s *State) request(e *hubpb.SubscriptionRequested, fx *Effects) Result {
 	if s.retiredKey(e.SealedSecret) || s.retiredKey(e.SealedHeaders) {
 		return Result{Outcome: OutcomeKeyRetired}
 	}
+	if t := s.findTopic(e.Topic, false); t != nil && e.Mode == ModeSubscribe && t.Lifecycle.Retired() {
+		return Result{Outcome: OutcomeRetired, Topic: t.ID}
+	}
 	r := requestFromPB(e)
 	if s.foreign(&r, s.meta.Now) {
 		// Nothing is asked of the callback: whatever it answered would be about a subscription of somebody else.
@@ -30,6 +33,7 @@ func (s *State) request(e *hubpb.SubscriptionRequested, fx *Effects) Result {
 	added := s.addRequest(r, fx)
 	s.requestByKey[added.key()] = added.ID
 	s.hold(added.Owner, func(h *holding) { h.requests++ })
+	s.recordLimits(r.caller)
 	return Result{ID: uint64(added.ID)}
 }
 
@@ -97,6 +101,8 @@ func (s *State) verified(e *hubpb.RequestVerified, fx *Effects) Result {
 			s.fail(r, FailedGroup, 0, 0, fx)
 		case OutcomeQuota:
 			s.fail(r, FailedQuota, 0, 0, fx)
+		case OutcomeRetired:
+			s.fail(r, FailedRetired, 0, 0, fx)
 		}
 		return res
 	case ModeUnsubscribe:
@@ -127,6 +133,9 @@ func (s *State) subscribedTopic(r *Request) (*Topic, Result) {
 
 // subscribe creates or renews a subscription. created is the lifecycle type announced for a new one.
 func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, created string, fx *Effects) Result {
+	if t.Lifecycle.Retired() {
+		return Result{Outcome: OutcomeRetired, Topic: t.ID}
+	}
 	key := subscriptionKey{t.ID, r.CallbackKey}
 	id, renewal := s.subByKey[key]
 	if renewal && s.subs[id].Expired(timeOf(e.VerifiedFrom)) {
@@ -166,6 +175,7 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, create
 	sub.ExpiresAt = timeOf(e.VerifiedFrom).Add(time.Duration(r.LeaseSeconds) * time.Second)
 	sub.RenewedAt = timeOf(s.meta.Now)
 	s.regroup(sub, r.Options, e.Candidates, r.Owner, fx)
+	s.recordLimits(r.caller)
 	if renewal {
 		s.announce(LifecycleRenewed, sub, fx, nil)
 		if sub.Paused && sub.PauseReason == PauseNotAllowed && r.Owner == sub.Owner {
@@ -204,6 +214,12 @@ func (s *State) endSubscriptions(e *hubpb.SubscriptionsEnded, fx *Effects) Resul
 			continue
 		}
 		if e.Owner != "" && e.Owner != sub.Owner {
+			continue
+		}
+		if e.Reason == hubpb.EndReason_END_TOPIC_RETIRED {
+			if s.drained(sub) {
+				s.endDrained(sub, fx)
+			}
 			continue
 		}
 		switch e.Reason { //nolint:exhaustive // the others are known to the callback, or found by it

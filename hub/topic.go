@@ -40,18 +40,26 @@ func (s *State) createOwned(name string, c *hubpb.Caller) (*Topic, Result) {
 	}
 	t := s.createTopic(name)
 	s.ownTopic(t, owner)
+	s.recordLimits(c)
 	return t, Result{}
 }
 
-// publishedTopic returns the topic that a caller publishes to, and creates it if create is set. Without a topic the
-// result tells why. The first to publish to a topic that nobody has registered becomes its owner.
-func (s *State) publishedTopic(name string, create bool, c *hubpb.Caller) (*Topic, Result) {
+// publishedTopic returns the topic to which a caller publishes size bytes, and creates it if create is set. Without a
+// topic the result tells why. The first to publish to a topic that nobody has registered becomes its owner.
+func (s *State) publishedTopic(name string, create bool, c *hubpb.Caller, size uint64) (*Topic, Result) {
 	t := s.findTopic(name, false)
+	if c.GetPrincipal() != "" && (t == nil || t.unclaimed()) {
+		if r := limitsOf(c).fits(s.held(c.Principal).stored, size); r.Outcome != OutcomeOK {
+			return nil, r
+		}
+	}
 	switch {
 	case t == nil && create:
 		return s.createOwned(name, c)
 	case t == nil:
 		return nil, Result{Outcome: OutcomeNoTopic}
+	case t.Lifecycle.Retired():
+		return nil, Result{Outcome: OutcomeRetired, Topic: t.ID}
 	case c.GetPrincipal() != "" && t.unclaimed() && t.Owner != c.GetPrincipal():
 		if used := s.held(c.Principal).topics; reached(used, c.MaxTopics) {
 			return nil, quotaReached(QuotaTopics, used, c.MaxTopics)
@@ -91,6 +99,9 @@ func (s *State) deregisterTopic(e *hubpb.TopicDeregistered, fx *Effects) Result 
 	if t == nil {
 		return Result{Outcome: OutcomeNoTopic}
 	}
+	if e.Owner != "" && !t.Belongs(e.Owner) {
+		return Result{Outcome: OutcomeNotOwner}
+	}
 	delete(s.topicByName, t.Name) // first, so that nothing is published to the topic being removed
 	for _, id := range slices.Clone(t.subscriptions) {
 		s.denyNotice(s.subs[id], "the topic was deregistered", fx)
@@ -99,6 +110,7 @@ func (s *State) deregisterTopic(e *hubpb.TopicDeregistered, fx *Effects) Result 
 	s.forgetBlobs(t, t.Head, fx)
 	s.ownTopic(t, "")
 	delete(s.topics, t.ID)
+	delete(s.marked, t.ID)
 	s.touch(TableTopic, uint64(t.ID))
 	s.idempotency.removeTopic(s, t.ID)
 	s.releaseParts(fx)
@@ -107,13 +119,16 @@ func (s *State) deregisterTopic(e *hubpb.TopicDeregistered, fx *Effects) Result 
 }
 
 func (s *State) publish(e *hubpb.MessagePublished, fx *Effects) Result {
-	return s.publishOnce(e, func(t *Topic) (uint64, bool) {
-		return s.append(t, Message{ContentType: e.ContentType, Body: e.Body, Headers: headersFrom(e.Headers)}, fx), true
-	})
+	m := Message{ContentType: e.ContentType, Body: e.Body, Headers: headersFrom(e.Headers)}
+	return s.publishOnce(e, storedSize(&m), func(t *Topic) (uint64, bool) { return s.append(t, m, fx), true })
 }
 
 func (s *State) publishBatch(e *hubpb.BatchPublished, fx *Effects) Result {
-	return s.publishOnce(e, func(t *Topic) (uint64, bool) {
+	size := uint64(0)
+	for _, item := range e.Items {
+		size += storedSize(&Message{ContentType: item.ContentType, Body: item.Body})
+	}
+	return s.publishOnce(e, size, func(t *Topic) (uint64, bool) {
 		first := t.Head + 1
 		for _, item := range e.Items {
 			s.append(t, Message{ContentType: item.ContentType, Body: item.Body}, fx)
@@ -132,10 +147,10 @@ type publication interface {
 	GetCaller() *hubpb.Caller
 }
 
-// publishOnce finds the topic and calls write unless the idempotency key is known. write returns the offset of the
-// first message, or false if the content is no longer complete.
-func (s *State) publishOnce(e publication, write func(t *Topic) (offset uint64, ok bool)) Result {
-	t, refused := s.publishedTopic(e.GetTopic(), e.GetAutoRegister(), e.GetCaller())
+// publishOnce finds the topic and calls write, unless the idempotency key is known or size bytes exceed a quota. write
+// returns the offset of the first message, or false if the content is no longer complete.
+func (s *State) publishOnce(e publication, size uint64, write func(t *Topic) (offset uint64, ok bool)) Result {
+	t, refused := s.publishedTopic(e.GetTopic(), e.GetAutoRegister(), e.GetCaller(), size)
 	if t == nil {
 		return refused
 	}
@@ -144,6 +159,9 @@ func (s *State) publishOnce(e publication, write func(t *Topic) (offset uint64, 
 		if r, known := s.idempotency.seen(s, t.ID, e); known {
 			return r
 		}
+	}
+	if refused := s.roomFor(t, size, e.GetCaller()); refused.Outcome != OutcomeOK {
+		return refused
 	}
 	offset, ok := write(t)
 	if !ok {
@@ -169,6 +187,7 @@ func (s *State) append(t *Topic, m Message, fx *Effects) uint64 {
 		t.blobs = append(t.blobs, r)
 		s.dirty[messageBlobKey(t.ID, m.Offset)] = struct{}{}
 	}
+	s.countStored(t, &m)
 	s.meta.PublishedMessages++
 	s.meta.PublishedBytes += uint64(m.Size())
 	s.touch(TableTopic, uint64(t.ID))
@@ -178,8 +197,11 @@ func (s *State) append(t *Topic, m Message, fx *Effects) uint64 {
 // ping records that a topic has changed and must be fetched. Without subscribers there is no need to fetch, and the
 // ping counts as answered.
 func (s *State) ping(e *hubpb.TopicPinged, fx *Effects) Result {
-	t, refused := s.publishedTopic(e.Topic, e.AutoRegister, e.Caller)
+	t, refused := s.publishedTopic(e.Topic, e.AutoRegister, e.Caller, 1)
 	if t == nil {
+		return refused
+	}
+	if refused := s.roomFor(t, 1, e.Caller); refused.Outcome != OutcomeOK {
 		return refused
 	}
 	t.Ping++
@@ -204,11 +226,14 @@ func (s *State) fetched(e *hubpb.TopicFetched, fx *Effects) Result {
 	t.FetchedPing = min(e.Ping, t.Ping)
 	t.FetchError = e.Reason
 	r := Result{Topic: t.ID}
-	if e.Outcome == hubpb.FetchOutcome_FETCH_CHANGED || e.Outcome == hubpb.FetchOutcome_FETCH_UNCHANGED {
+	m := Message{ContentType: e.ContentType, Body: e.Body, LinkSelf: e.LinkSelf}
+	changed := e.Outcome == hubpb.FetchOutcome_FETCH_CHANGED && !bytes.Equal(t.ContentHash, e.ContentHash)
+	if changed && t.roomFor(storedSize(&m)+e.Size).Outcome != OutcomeOK {
+		t.FetchError, changed = FailedQuota, false // the next ping fetches it again, as nothing is remembered of it
+	} else if e.Outcome == hubpb.FetchOutcome_FETCH_CHANGED || e.Outcome == hubpb.FetchOutcome_FETCH_UNCHANGED {
 		t.ETag, t.LastModified = e.Etag, e.LastModified
 	}
-	if e.Outcome == hubpb.FetchOutcome_FETCH_CHANGED && !bytes.Equal(t.ContentHash, e.ContentHash) {
-		m := Message{ContentType: e.ContentType, Body: e.Body, LinkSelf: e.LinkSelf}
+	if changed {
 		if len(e.Blob) == 0 || s.takeBlob(e.Blob, e.Parts, e.Size, &m) {
 			t.ContentHash, t.LinkSelf = e.ContentHash, e.LinkSelf
 			r.Offset = s.append(t, m, fx)
@@ -238,6 +263,7 @@ func (s *State) trim(e *hubpb.LogTrimmed, fx *Effects) Result {
 			continue
 		}
 		t.First = through + 1
+		s.freeStored(t, through)
 		s.forgetBlobs(t, through, fx)
 		s.touch(TableTopic, r.Topic)
 		fx.Trims = append(fx.Trims, Trim{Topic: t.ID, Through: through})

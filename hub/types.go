@@ -46,9 +46,14 @@ type Topic struct {
 
 	Retention Retention // limits of its own
 
+	Lifecycle *TopicLifecycle // nil: the topic is not deprecated
+
 	Owner string // principal that registered it or first published to it, empty: none
 	// Provisional: a subscription created it, and counts it among its own, until the first publisher becomes the owner.
 	Provisional bool
+
+	stored storedBytes
+	holder *holding // of the owner, nil: none
 
 	blobs []blobRef // retained messages whose body is a blob, in order of offset
 
@@ -59,6 +64,14 @@ type Topic struct {
 
 // Subscribers returns the number of subscriptions to the topic.
 func (t *Topic) Subscribers() int { return len(t.subscriptions) }
+
+// Belongs reports whether the topic belongs to a principal, who registered it or first published to it.
+func (t *Topic) Belongs(principal string) bool {
+	return principal != "" && t.Owner == principal && !t.Provisional
+}
+
+// StoredBytes returns the bytes of the topic's messages, as stored; never too low. It is 0 without an owner.
+func (t *Topic) StoredBytes() uint64 { return t.stored.used() }
 
 // Message is one message of a topic's log. Body, ContentType and Parts are shared and immutable.
 type Message struct {

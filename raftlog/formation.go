@@ -38,6 +38,7 @@ type stateResponse struct {
 	Fresh         bool              `json:"fresh"` // it belongs to no cluster yet
 	Peers         []Peer            `json:"peers"`
 	Shared        string            `json:"shared"`
+	Level         uint32            `json:"level,omitempty"` // feature level of its program; older ones do not tell
 	Cluster       string            `json:"cluster,omitempty"`
 	Members       map[string]string `json:"members,omitempty"`
 	Configuration []Peer            `json:"configuration,omitempty"`
@@ -82,6 +83,7 @@ func (n *Node) openPort(ctx context.Context) error {
 		err = n.form(ctx)
 	} else if err = n.checkMayFound(); err == nil {
 		n.useFounders()
+		n.foundingLevel = n.level
 	}
 	n.port.self.Store(n.self())
 	return err
@@ -230,15 +232,17 @@ func (n *Node) decide(ctx context.Context, answers map[string]*stateResponse, mi
 	if n.opts.Peers[0].ID != n.opts.ID {
 		return nil // the first peer founds it
 	}
-	members := map[string]string{n.opts.ID: n.identity.Instance}
+	members, level := map[string]string{n.opts.ID: n.identity.Instance}, n.level
 	for id, a := range answers {
 		members[id] = a.Instance
+		level = min(level, a.Level)
 	}
 	n.identity.Members = members
 	if err := n.identity.write(n.opts.Dir); err != nil {
 		return err
 	}
 	n.useFounders()
+	n.foundingLevel = level
 	n.port.self.Store(n.self())
 	n.formation.mu.Lock()
 	n.formation.fresh = false
@@ -304,7 +308,7 @@ func (n *Node) handleState(body []byte) (status byte, out []byte) {
 		return statusRefused, []byte("unreadable request")
 	}
 	me := n.port.self.Load()
-	a := stateResponse{Node: me.id, Instance: me.instance, Cluster: me.cluster, Members: me.members, Peers: n.opts.Peers, Shared: n.opts.Shared}
+	a := stateResponse{Node: me.id, Instance: me.instance, Cluster: me.cluster, Members: me.members, Peers: n.opts.Peers, Shared: n.opts.Shared, Level: n.level}
 	if n.running.Load() {
 		a.Fresh = n.raft.LastIndex() == 0 && n.raft.CurrentTerm() == 0
 		for _, s := range n.servers() {

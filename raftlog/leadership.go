@@ -8,7 +8,6 @@ import (
 	"github.com/hashicorp/raft"
 
 	"quorumhub/hub"
-	"quorumhub/hub/hubpb"
 )
 
 // IsLeader implements hub.Leadership. It reports whether this node leads and has applied everything committed before its term.
@@ -115,10 +114,7 @@ func (n *Node) establish() bool {
 		return false
 	}
 	if n.clusterID() == "" {
-		_, err := n.batcher.Propose(n.ctx, &hubpb.Event{Kind: &hubpb.Event_ClusterInitialized{
-			ClusterInitialized: &hubpb.ClusterInitialized{ClusterId: randomID()},
-		}})
-		if err != nil {
+		if _, err := n.batcher.Propose(n.ctx, n.firstEvents()...); err != nil {
 			if n.ctx.Err() == nil {
 				n.opts.Logger.Warn("could not give the new cluster its ID; the next leader tries again", "error", err)
 			}
@@ -126,7 +122,7 @@ func (n *Node) establish() bool {
 		}
 	}
 	if n.port == nil {
-		n.raiseLevel() // there is nobody to ask, and a hub that has just started should be able to do everything
+		n.raiseLevel() // there is nobody to ask
 	}
 	if !n.learnCluster() {
 		return false

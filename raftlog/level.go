@@ -74,6 +74,24 @@ func (n *Node) watchLevel() {
 	}
 }
 
+// firstEvents are those of a new cluster: its ID, and if this node founds it the feature level that all founders know, so that
+// nothing can be made before there is one.
+func (n *Node) firstEvents() []*hubpb.Event {
+	events := []*hubpb.Event{{Kind: &hubpb.Event_ClusterInitialized{ClusterInitialized: &hubpb.ClusterInitialized{ClusterId: randomID()}}}}
+	level := n.foundingLevel
+	if n.port == nil {
+		level = n.level
+	}
+	if level > 0 {
+		events = append(events, levelEvent(level))
+	}
+	return events
+}
+
+func levelEvent(level uint32) *hubpb.Event {
+	return &hubpb.Event{Kind: &hubpb.Event_FeatureLevelSet{FeatureLevelSet: &hubpb.FeatureLevelSet{Level: level}}}
+}
+
 func (n *Node) raiseLevel() {
 	least := n.level
 	for _, m := range n.Members() {
@@ -86,7 +104,7 @@ func (n *Node) raiseLevel() {
 	if least <= has {
 		return
 	}
-	_, err := n.batcher.Propose(n.ctx, &hubpb.Event{Kind: &hubpb.Event_FeatureLevelSet{FeatureLevelSet: &hubpb.FeatureLevelSet{Level: least}}})
+	_, err := n.batcher.Propose(n.ctx, levelEvent(least))
 	if err == nil && (has > 0 || n.port != nil) { // a new hub of one node has nothing to tell
 		n.opts.Logger.Info("feature level raised; every node supports it", "level", least)
 	} // otherwise the next round tries again

@@ -62,6 +62,27 @@ func TestFeatureLevelIsThatOfTheOldestProgram(t *testing.T) {
 	}
 }
 
+// A cluster is founded with its feature level: what is made at once already has an owner.
+func TestClustersAreFoundedWithTheirLevel(t *testing.T) {
+	w := newNetwork(t, 3)
+	w.start()
+	lead := w.leader()
+	if level := lead.node.FeatureLevel(); level != hub.FeatureLevel {
+		t.Errorf("the leader is ready at feature level %d, want %d", level, hub.FeatureLevel)
+	}
+	caller := &hubpb.Caller{Principal: "key/k-1"}
+	if _, err := lead.node.Propose(context.Background(), &hubpb.Event{Kind: &hubpb.Event_TopicRegistered{
+		TopicRegistered: &hubpb.TopicRegistered{Topic: "t", Caller: caller}}}); err != nil {
+		t.Error(err)
+	}
+	for _, m := range w.members {
+		<-m.node.Ready()
+		if level := m.node.FeatureLevel(); level != hub.FeatureLevel {
+			t.Errorf("%s is ready at feature level %d, want %d", m.id, level, hub.FeatureLevel)
+		}
+	}
+}
+
 // An event that not every member supports is not proposed.
 func TestEventsOfAHigherLevelAreRefused(t *testing.T) {
 	m := newMember(t, "node-1")

@@ -32,6 +32,8 @@ const (
 type Description struct {
 	HTTPAddr string `json:"http_addr,omitempty"`
 	Weight   int    `json:"weight,omitempty"` // share of the subscriptions relative to other nodes
+	// Gateway is the hash of the registry that the node's gateway serves; empty: none.
+	Gateway string `json:"gateway,omitempty"`
 }
 
 // Member is a node of the cluster as this node sees it.

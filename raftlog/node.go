@@ -82,6 +82,7 @@ type Node struct {
 	reading       *readGate     // for consistent reads on this node
 	verifying     *readGate     // for those that ask this node as leader
 	founded       bool          // the node belongs to a cluster or founds one; set before raft runs
+	foundingLevel uint32        // feature level that all founders know, if this node founds the cluster; 0: not known
 	ready         chan struct{} // see Ready
 	reload        sync.Mutex    // guards reloading raft's configuration; also held until raft is set
 

@@ -83,7 +83,7 @@ func (s *Store) applyEntry(e *Entry, fx *hub.Effects) ([]hub.BatchResult, error)
 		messages, parts, trims, removed := len(fx.Messages), len(fx.Parts), len(fx.Trims), len(fx.RemovedTopics)
 		fx.DroppedParts, fx.PartsReleased = 0, false
 		var err error
-		if results, err = s.state.Apply(e.Data, fx); err != nil {
+		if results, err = s.state.ApplyAt(e.Index, e.Data, fx); err != nil {
 			return nil, fmt.Errorf("apply entry %d: %w", e.Index, err)
 		}
 		if len(fx.Parts) > parts {

@@ -65,6 +65,7 @@ func (s *Server) publishBatch(w http.ResponseWriter, r *http.Request, topic stri
 	if receipt.Duplicate {
 		w.Header().Set("Idempotency-Replayed", "true")
 	}
+	s.noticeOf(w.Header(), receipt.Topic)
 	writeJSON(w, http.StatusOK, out)
 }
 

@@ -29,6 +29,7 @@ type nodeItem struct {
 	Weight       int     `json:"weight"`
 	FeatureLevel uint32  `json:"feature_level"` // known to its program
 	ClockOffset  float64 `json:"clock_offset"`  // seconds
+	Gateway      string  `json:"gateway_hash"`  // of the registry that its gateway serves; empty: none
 }
 
 // getCluster shows this node's view of the cluster.
@@ -38,7 +39,7 @@ func (s *Server) getCluster(w http.ResponseWriter, _ *http.Request) {
 		item := nodeItem{ID: n.ID, HTTPAddr: n.HTTPAddr, ClusterAddr: n.ClusterAddr, Role: n.Role, AppliedIndex: n.AppliedIndex,
 			StateHash: fmt.Sprintf("%016x", n.StateHash), Subscriptions: n.Subscriptions,
 			Voter: n.Voter, Healthy: n.Healthy, Stopping: n.Stopping, Leaving: n.Leaving, Weight: n.Weight,
-			FeatureLevel: n.FeatureLevel, ClockOffset: math.Round(1000*n.ClockOffset.Seconds()) / 1000}
+			FeatureLevel: n.FeatureLevel, ClockOffset: math.Round(1000*n.ClockOffset.Seconds()) / 1000, Gateway: n.Gateway}
 		if n.LastContact >= 0 {
 			ms := n.LastContact.Milliseconds()
 			item.LastContact = &ms

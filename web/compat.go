@@ -138,6 +138,7 @@ func (s *Server) dispatchCompat(w http.ResponseWriter, r *http.Request, q compat
 		id, err := s.Service.Subscribe(ctx, q.params)
 		if err == nil {
 			w.Header()[requestHeader] = []string{id.String()}
+			s.noticeOfNamed(w.Header(), q.params.Get("hub.topic"))
 		}
 		return err
 	}

@@ -25,6 +25,8 @@ type Options struct {
 	Times    hub.TimeIndex
 	Letters  hub.DeadLetterReader
 	Node     Node
+	// Notices are sent with answers about deprecated topics; nil: there are none.
+	Notices *hub.TopicNotices
 	// Feed wakes event streams; register it as a hub.Observer. nil: the Server makes one, which still must be registered.
 	Feed *sse.Feed
 	// Deliveries shows attempts; nil: there are none.
@@ -98,6 +100,10 @@ type Options struct {
 	BackupStall time.Duration
 	// Keys manages the sealing keys; nil: there are none.
 	Keys Keys
+	// Gateway is what the gateway of this node serves; nil: there is none.
+	Gateway Gateway
+	// Services are served by the gateway; nil: there is none.
+	Services *ServiceOptions
 	// Profiling serves /debug/pprof.
 	Profiling bool
 }
@@ -132,6 +138,7 @@ type NodeView struct {
 	Weight       int           // relative share of the subscriptions
 	FeatureLevel uint32        // known to its program
 	ClockOffset  time.Duration // of its clock from the cluster's time; positive: ahead
+	Gateway      string        // hash of the registry that its gateway serves; empty: none
 }
 
 // Node is one node's view of the cluster. Safe for concurrent use; no method waits for other nodes.

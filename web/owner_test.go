@@ -15,7 +15,7 @@ import (
 	"quorumhub/web"
 )
 
-// owned is a guarded hub whose members all know owners, with two tenants that have the same rights.
+// owned is a guarded hub with two tenants that have the same rights.
 type owned struct {
 	*guarded
 	alice, bob string // keys
@@ -24,7 +24,6 @@ type owned struct {
 func newOwned(t *testing.T, more string, change ...func(*hub.Policy, *web.Options)) *owned {
 	t.Helper()
 	o := &owned{guarded: newGuarded(t, more, change...)}
-	o.ledger.must(t, &hubpb.Event{Kind: &hubpb.Event_FeatureLevelSet{FeatureLevelSet: &hubpb.FeatureLevelSet{Level: hub.FeatureLevel}}})
 	o.alice, o.bob = o.key(t, "alice", "orders.read", "orders.write"), o.key(t, "bob", "orders.read", "orders.write")
 	want(t, o.as(o.alice, "POST", "/topics/orders/eu", "x"), 200)
 	return o

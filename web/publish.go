@@ -32,6 +32,7 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request, topic string, n
 		h["Idempotency-Replayed"] = []string{"true"}
 	}
 	forgotten(h, receipt.KeysForgotten)
+	s.noticeOf(h, receipt.Topic)
 	writeAccepted(w)
 }
 

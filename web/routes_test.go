@@ -236,6 +236,13 @@ func TestOpenAPIListsEveryCode(t *testing.T) {
 	try("POST", "/hub", encode("hub.mode", "register", "hub.topic", topicURL), form...)
 	f.ledger.trim(t, 1, 1)
 	try("GET", "/topics/a?offset=1", "")
+	f.atLevel(t, hub.FeatureLevel)
+	want(t, f.send("PUT", "/v1/topics/retired", `{"lifecycle": {"status": "retired"}}`), 404)
+	want(t, f.send("POST", "/topics/retired", "x"), 200)
+	want(t, f.send("PUT", "/v1/topics/retired", `{"lifecycle": {"status": "retired"}}`), 200)
+	try("POST", "/topics/retired", "x")
+	want(t, f.send("PUT", "/v1/gateway", `{"text": "one"}`), 200)
+	try("PUT", "/v1/gateway", `{"text": "two"}`, "If-None-Match", "*")
 	f.ledger.refuse = hub.ErrNoLeader
 	try("POST", "/topics/a", "x")
 	f.ledger.refuse = errWithPath

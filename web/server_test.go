@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
 	"quorumhub/web"
 )
 
@@ -94,6 +96,12 @@ func newFixtureAt(tb testing.TB, at string, change ...func(*hub.Policy, *web.Opt
 	o.Service = hub.NewService(rules, namer, f.ledger, f.ledger, secrets{})
 	if f.Server, err = web.New(o); err != nil {
 		tb.Fatal(err)
+	}
+	if o.Guard != nil { // as a cluster is founded
+		level := &hubpb.FeatureLevelSet{Level: hub.FeatureLevel}
+		if _, err := f.ledger.Propose(context.Background(), &hubpb.Event{Kind: &hubpb.Event_FeatureLevelSet{FeatureLevelSet: level}}); err != nil {
+			tb.Fatal(err)
+		}
 	}
 	return f
 }

@@ -76,6 +76,7 @@ func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-cache")
 	h.Set("Vary", "Accept") // an event stream has the same URL
 	h.Set("Link", s.links(name, m))
+	s.noticeOfNamed(h, name)
 	if m == nil {
 		w.WriteHeader(http.StatusNoContent)
 		return

@@ -17,13 +17,17 @@ type retentionItem struct {
 }
 
 func topicItemOf(t *hub.Topic) topicItem {
-	out := topicItem{Name: t.Name, HeadOffset: t.Head, FirstOffset: t.First, Subscriptions: t.Subscribers()}
+	out := topicItem{Name: t.Name, HeadOffset: t.Head, FirstOffset: t.First, Subscriptions: t.Subscribers(),
+		Owner: t.Owner, StoredBytes: t.StoredBytes()}
 	if !t.Retention.IsDefault() {
 		out.Retention = &retentionItem{MaxBytes: t.Retention.MaxBytes}
 		if t.Retention.MaxAge != nil {
 			age := formatAge(*t.Retention.MaxAge)
 			out.Retention.MaxAge = &age
 		}
+	}
+	if t.Lifecycle != nil {
+		out.Lifecycle = lifecycleItemOf(t.Lifecycle)
 	}
 	return out
 }
@@ -49,14 +53,12 @@ func (s *Server) showTopic(w http.ResponseWriter, name string) error {
 	return nil
 }
 
-// putTopic sets a topic's own limits, or with {"retention": {}} restores the hub's, and answers with the topic after it.
+// putTopic sets a topic's own limits, or with {"retention": {}} restores the hub's; and whether it is deprecated. It answers with
+// the topic after it. Its owner stays within the hub's limits.
 func (s *Server) putTopic(w http.ResponseWriter, r *http.Request) {
 	name, err := s.topicBelow("/v1/topics/", r)
 	if err == nil {
-		var limits hub.Retention
-		if limits, err = s.readRetention(w, r); err == nil {
-			err = s.Service.SetRetention(r.Context(), name, limits)
-		}
+		err = s.setTopic(w, r, name)
 	}
 	if err == nil {
 		err = s.showTopic(w, name)
@@ -66,22 +68,43 @@ func (s *Server) putTopic(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *Server) readRetention(w http.ResponseWriter, r *http.Request) (out hub.Retention, err error) {
+func (s *Server) setTopic(w http.ResponseWriter, r *http.Request, name string) error {
 	const expected = `expected JSON such as {"retention": {"max_age": "7d", "max_bytes": 1073741824}}`
 	var in struct {
 		Retention *retentionItem `json:"retention"`
+		Lifecycle *lifecycleItem `json:"lifecycle"`
 	}
 	if err := s.readJSON(w, r, maxShortJSONBytes, &in, expected); err != nil {
-		return out, err
+		return err
+	}
+	if in.Retention == nil && in.Lifecycle == nil {
+		return hub.ParamErrorf("retention", "is missing; %s, or {\"retention\": {}} for the hub's limits", expected)
+	}
+	if in.Lifecycle != nil {
+		if err := s.setLifecycle(r, name, in.Lifecycle); err != nil {
+			return err
+		}
 	}
 	if in.Retention == nil {
-		return out, hub.ParamErrorf("retention", "is missing; %s, or {\"retention\": {}} for the hub's limits", expected)
+		return nil
 	}
-	out.MaxBytes = in.Retention.MaxBytes
-	if in.Retention.MaxAge != nil {
-		age, ok := parseAge(*in.Retention.MaxAge)
+	limits, err := in.Retention.limits()
+	if err != nil {
+		return err
+	}
+	if _, operator := s.onlyOwner(r.Context()); !operator {
+		return s.Service.SetOwnRetention(r.Context(), name, limits)
+	}
+	return s.Service.SetRetention(r.Context(), name, limits)
+}
+
+// limits returns the limits that a request asks for.
+func (i *retentionItem) limits() (out hub.Retention, err error) {
+	out.MaxBytes = i.MaxBytes
+	if i.MaxAge != nil {
+		age, ok := parseAge(*i.MaxAge)
 		if !ok {
-			return out, hub.ParamErrorf("max_age", "is %s; expected a duration such as 90s, 12h or 7d, or 0 for no limit", problem.Quote(*in.Retention.MaxAge))
+			return out, hub.ParamErrorf("max_age", "is %s; expected a duration such as 90s, 12h or 7d, or 0 for no limit", problem.Quote(*i.MaxAge))
 		}
 		out.MaxAge = &age
 	}

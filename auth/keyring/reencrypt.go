@@ -48,7 +48,7 @@ func (k *Keeper) Reencrypt(ctx context.Context, limit time.Duration) (Reencrypte
 				}
 				continue
 			}
-			ev.Items = append(ev.Items, &hubpb.SecretsReencrypted_Item{Subscription: uint64(old.Subscription), Request: uint64(old.Request), Callback: old.Callback, Was: old.Sealed, Sealed: sealed})
+			ev.Items = append(ev.Items, &hubpb.SecretsReencrypted_Item{Subscription: uint64(old.Subscription), Request: uint64(old.Request), Callback: old.Callback, Gateway: old.Gateway, Was: old.Sealed, Sealed: sealed})
 		}
 		if len(ev.Items) == 0 {
 			continue
@@ -75,6 +75,9 @@ func (k *Keeper) reencrypt(old *hub.SealedSecret) ([]byte, error) {
 }
 
 func ownerOf(s *hub.SealedSecret) string {
+	if s.Gateway {
+		return "the gateway's registry"
+	}
 	if s.Callback != "" {
 		return "callback " + s.Callback
 	}

@@ -23,11 +23,14 @@ type KeyUse struct {
 	Former        int      `json:"former"`    // replaced secrets that still sign
 	Requests      int      `json:"requests"`  // awaiting verification
 	Callbacks     int      `json:"callbacks"` // credentials that operators have set
+	Gateway       int      `json:"gateway"`   // 1: the secrets of the gateway's registry
 	Nodes         []string `json:"nodes"`     // that hold the key
 }
 
 // Secrets returns the total.
-func (u *KeyUse) Secrets() int { return u.Subscriptions + u.Former + u.Requests + u.Callbacks }
+func (u *KeyUse) Secrets() int {
+	return u.Subscriptions + u.Former + u.Requests + u.Callbacks + u.Gateway
+}
 
 // NodeKeys lists the keys a node holds.
 type NodeKeys struct {
@@ -52,7 +55,7 @@ func (k *Keeper) Status(ctx context.Context) *Status {
 	for id, c := range k.counts() {
 		u := use(id)
 		u.Subscriptions, u.Former, u.Requests = c.Subscriptions, c.Former, c.Requests
-		u.Callbacks = c.Callbacks
+		u.Callbacks, u.Gateway = c.Callbacks, c.Gateway
 	}
 	for i := range st.Nodes {
 		for _, id := range st.Nodes[i].Holds {

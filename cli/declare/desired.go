@@ -71,7 +71,7 @@ const (
 func desiredKinds() []configs.ItemKind {
 	return []configs.ItemKind{
 		{Name: KeyTopics, Keys: []string{"name", keyMaxAge, keyMaxBytes}},
-		{Name: KeyRules, Keys: []string{"name", "may", "topics"}, Lists: []configs.ItemKind{
+		{Name: KeyRules, Keys: []string{"name", "may", "topics", "resources"}, Lists: []configs.ItemKind{
 			{Name: "who", Keys: []string{"anonymous", "method", "issuer", "subject", "client", "user", "scope", "role"}}}},
 		{Name: KeySubscriptions, Keys: []string{"topic", "callback", "paused"}},
 	}
@@ -223,7 +223,7 @@ func (p *desiredParser) rule(item *configs.Item) {
 	before := len(p.problems)
 	r := desiredRule{}
 	r.Name, r.origin, _ = p.text(item, KeyRules, "name", "at most 64 letters, digits, dots, dashes and underscores")
-	r.May, r.Topics = p.texts(item, "may"), p.texts(item, "topics")
+	r.May, r.Topics, r.Resources = p.texts(item, "may"), p.texts(item, "topics"), p.texts(item, "resources")
 	for i := range item.Items("who") {
 		r.Who = append(r.Who, p.who(&item.Items("who")[i]))
 	}

@@ -130,6 +130,9 @@ func ruleDifference(a, b *auth.Rule) (parts []string) {
 	if !same(a.Topics, b.Topics) {
 		parts = append(parts, fmt.Sprintf("topics %s -> %s", terminal.OrDash(strings.Join(a.Topics, " ")), terminal.OrDash(strings.Join(b.Topics, " "))))
 	}
+	if !same(a.Resources, b.Resources) {
+		parts = append(parts, fmt.Sprintf("resources %s -> %s", terminal.OrDash(strings.Join(a.Resources, " ")), terminal.OrDash(strings.Join(b.Resources, " "))))
+	}
 	if !reflect.DeepEqual(a.Who, b.Who) {
 		parts = append(parts, fmt.Sprintf("who %s -> %s", whoText(a.Who), whoText(b.Who)))
 	}

@@ -138,6 +138,9 @@ func (r *setRule) yaml(b *strings.Builder) {
 	if len(r.Topics) > 0 {
 		fmt.Fprintf(b, "    topics: %s\n", flow(r.Topics))
 	}
+	if len(r.Resources) > 0 {
+		fmt.Fprintf(b, "    resources: %s\n", flow(r.Resources))
+	}
 	b.WriteString("    who:\n")
 	for _, w := range r.Who {
 		lead := "      - "

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -276,17 +277,44 @@ func choosePorts(host string, port, nodes int) (int, error) {
 	}
 	const tries = 50
 	for range tries {
-		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+		port, err := freePort(host)
 		if err != nil {
-			return 0, fmt.Errorf("find a free port: %w", err)
+			return 0, err
 		}
-		port := l.Addr().(*net.TCPAddr).Port
-		l.Close()
 		if _, err := probePorts(host, port, nodes); err == nil {
 			return port, nil
 		}
 	}
 	return 0, fmt.Errorf("found no %d free consecutive ports in %d tries", nodes, tries)
+}
+
+// freePort proposes a port. It is below those that the system gives to outgoing connections, if that can be known: such a
+// connection, of anybody on this machine, may take the port of a node between its choice and its start, or while it is down.
+func freePort(host string) (int, error) {
+	const lowest, enough = 10_000, 4 * raftPortDistance
+	if below := firstOutgoingPort() - 2*raftPortDistance; below >= lowest+enough {
+		return lowest + rand.IntN(below-lowest), nil
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		return 0, fmt.Errorf("find a free port: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// firstOutgoingPort returns the first of the ports that Linux gives to outgoing connections, or 0 if it does not say.
+func firstOutgoingPort() int {
+	data, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(strings.TrimSpace(string(data)), "\t")
+	port, err := strconv.Atoi(first)
+	if err != nil {
+		return 0
+	}
+	return port
 }
 
 // probePorts checks every port of the cluster and returns the first that cannot be listened on.

@@ -122,6 +122,7 @@ func (a *accessControl) wire(state hub.StateReader, service func() *hub.Service,
 	defer a.mu.Unlock()
 	s := a.settings.Load()
 	a.guard = auth.NewGuard(a.gate(s, a.asked.Load()), auth.NewRuleSet(s, state, a.log), auth.Audit(a.cfg.Auth.Audit), node, a.log)
+	a.guard.Whole = auth.HubLimits{StoredBytes: int64(a.cfg.Retention.MaxBytes), DeadLetterBytes: int64(a.cfg.Letters.MaxBytes)}
 	return a.guard
 }
 

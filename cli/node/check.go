@@ -23,7 +23,8 @@ func Check(ctx context.Context, cfg *configs.Config) (warnings []string, err err
 	quiet := slog.New(slog.DiscardHandler)
 	in, err := readInputs(cfg, quiet)
 	running, placeErr := checkPlaces(ctx, cfg)
-	if err := errors.Join(err, placeErr); err != nil {
+	_, registryErr := readGatewayFile(cfg)
+	if err := errors.Join(err, placeErr, registryErr); err != nil {
 		return nil, err
 	}
 	warnings = append(in.warnings(time.Now()), running...)

@@ -23,6 +23,7 @@ type clusterView struct {
 	weight      int
 	store       *store.Store
 	issuers     func() []string // issuers whose tokens cannot be verified; nil without access control
+	gateway     func() string   // hash of the registry that this node's gateway serves
 	delivering  atomic.Bool     // deliveries have started
 	stopping    atomic.Bool
 }
@@ -35,7 +36,7 @@ func (v *clusterView) LeaderID() string { return v.node.LeaderID() }
 
 // describe returns what this node tells the others about itself.
 func (v *clusterView) describe() raftlog.Description {
-	return raftlog.Description{HTTPAddr: v.httpAddr, Weight: v.weight}
+	return raftlog.Description{HTTPAddr: v.httpAddr, Weight: v.weight, Gateway: v.gateway()}
 }
 
 // Nodes implements web.Node.
@@ -46,7 +47,8 @@ func (v *clusterView) Nodes() []web.NodeView {
 	for _, m := range v.node.Members() {
 		n := web.NodeView{ID: m.ID, HTTPAddr: m.HTTPAddr, ClusterAddr: m.Address, Role: web.RoleFollower,
 			AppliedIndex: m.AppliedIndex, StateHash: m.StateHash, Subscriptions: owned[m.ID], Voter: m.Voter, Healthy: m.Healthy,
-			LastContact: m.Contact, Stopping: m.Stopping, Leaving: m.Leaving, Weight: max(1, m.Weight), ClockOffset: m.ClockOffset, FeatureLevel: m.FeatureLevel}
+			LastContact: m.Contact, Stopping: m.Stopping, Leaving: m.Leaving, Weight: max(1, m.Weight), ClockOffset: m.ClockOffset, FeatureLevel: m.FeatureLevel,
+			Gateway: m.Gateway}
 		if m.ID == v.node.ID() {
 			n.HTTPAddr, n.ClusterAddr = v.httpAddr, v.clusterAddr
 		}

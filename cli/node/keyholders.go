@@ -53,9 +53,13 @@ func (h *keyHolders) Ask(ctx context.Context, node string, q *keyring.Question) 
 type questions struct {
 	deliveries *deliveries
 	keeper     *keyring.Keeper
+	usage      *gatewayUsage
 }
 
 func (q *questions) answer(question []byte) ([]byte, error) {
+	if bytes.HasPrefix(question, []byte(`{"gateway":`)) {
+		return q.usage.answer(question)
+	}
 	if !bytes.HasPrefix(question, []byte(`{"keys":`)) {
 		return q.deliveries.answer(question)
 	}

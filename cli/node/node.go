@@ -19,6 +19,7 @@ import (
 	"quorumhub/raftlog"
 	"quorumhub/store"
 	"quorumhub/web"
+	"quorumhub/web/gateway/registry"
 )
 
 // stopBound limits a graceful stop; what is unfinished then is cut short.
@@ -45,6 +46,9 @@ type Node struct {
 	secure     *tls.Config     // of https
 	rules      *egress.TLSRules
 	service    *hub.Service
+	gateway    *gatewaySource
+	usage      *gatewayUsage
+	first      *registry.Document // to begin with; nil: none
 	server     *web.Server
 	view       *clusterView
 	deliveries *deliveries
@@ -75,6 +79,8 @@ func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 	n.access.start(work)
 	n.keeper.Start(work)
 	defer n.keeper.Close()
+	n.gateway.start(work, n.first)
+	defer n.gateway.close()
 	n.view.delivering.Store(true)
 	leave := n.watchDamage(work)
 	watched := make(chan struct{})

@@ -91,13 +91,17 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	if n.raft, err = n.openRaft(ctx, in); err != nil {
 		return nil, err
 	}
+	if n.first, err = n.firstRegistry(); err != nil {
+		return nil, err
+	}
 	n.view.node = n.raft
-	n.deliveries.ask = n.raft.Call
+	n.deliveries.ask, n.usage.ask = n.raft.Call, n.raft.Call
 	late.Set(n.raft)
 	registry.MustRegister(newNodeCollector(n.raft, n.store))
 	guard := n.newService(namer)
 	n.reloads = newReloader(n, &o)
 	n.server, err = web.New(n.webOptions(guard, feed, registry))
+	n.gateway.server.Store(n.server)
 	return n, err
 }
 
@@ -154,6 +158,11 @@ func (n *Node) observeLog(id string, late *LateNode) *sse.Feed {
 	n.store.Observe(feed)
 	n.store.OnInstall(func() { feed.Reload(n.store) })
 	n.view = &clusterView{id: id, httpAddr: n.cfg.HTTP.Addr, clusterAddr: n.cfg.Cluster.Addr, weight: n.cfg.Cluster.Weight, store: n.store}
+	n.gateway = newGatewaySource(func() *hub.Service { return n.service }, n.log)
+	n.store.Observe(n.gateway)
+	n.store.OnInstall(n.gateway.reload)
+	n.view.gateway = n.gateway.hash
+	n.usage = &gatewayUsage{id: id, nodes: (&keyHolders{n}).NodeIDs, local: n.gateway.used}
 	n.deliveries = &deliveries{id: id, dispatcher: n.out.dispatcher, store: n.store}
 	n.keeper = keyring.NewKeeper(keyring.KeeperOptions{Node: id, Keys: n.keys, State: n.store, Proposer: late, Cluster: &keyHolders{n},
 		Flush: n.store.Flush, Unfit: func(err error) { n.unfit <- err }, Log: n.log})
@@ -176,7 +185,7 @@ func (n *Node) openRaft(ctx context.Context, in *inputs) (*raftlog.Node, error) 
 	o.Nonvoter, o.ListedOnly = !c.Voter, c.Admission == "listed"
 	o.Autopilot = raftlog.Autopilot{Stabilization: c.Autopilot.Stabilization, CleanupDead: c.Autopilot.CleanupDead, MinVoters: c.Autopilot.MinVoters}
 	o.URLs, o.Settings = announcedURLs(n.cfg), sharedSettings(n.cfg)
-	o.HandleCall = (&questions{n.deliveries, n.keeper}).answer
+	o.HandleCall = (&questions{n.deliveries, n.keeper, n.usage}).answer
 	o.Keys = secrets.IDs
 	o.Secrets = func() [][]byte { return secrets.Derived("quorumhub cluster port") }
 	n.cluster = nil
@@ -208,6 +217,7 @@ func (n *Node) newService(namer *hub.TopicNamer) (guard *auth.Guard) {
 		KeyHeaders:        append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
 		SubscriberHeaders: cfg.Hub.SubscriberHeaders,
 		SecretGrace:       cfg.Hub.SecretGrace,
+		Retention:         hub.Retention{MaxAge: &cfg.Retention.MaxAge, MaxBytes: (*int64)(&cfg.Retention.MaxBytes)},
 
 		IdempotencyWindow: cfg.Message.IdempotencyWindow,
 
@@ -215,12 +225,14 @@ func (n *Node) newService(namer *hub.TopicNamer) (guard *auth.Guard) {
 		Callbacks:     callbackBounds{n.out.verifier},
 		CheckTopic:    n.clients.topics.Policy().CheckURL,
 		Clock:         n.raft.Clock(),
+		Parts:         n.store,
 	}
 	if n.access != nil {
 		guard = n.access.wire(n.store, func() *hub.Service { return n.service }, n.raft.ID())
 		guard.Apply(&policy)
 		n.view.issuers = n.access.notReady
 	}
+	policy.GatewayChecker = &gatewayChecker{guard: guard, state: n.store, namer: namer, autoRegister: policy.AutoRegister, own: leadsHere(n.clients.topics.Policy())}
 	n.service = hub.NewService(policy, namer, n.raft, n.store, n.keys.Ring())
 	return guard
 }
@@ -230,7 +242,10 @@ func (n *Node) webOptions(guard *auth.Guard, feed *sse.Feed, registry *prometheu
 	return web.Options{Service: n.service, State: n.store, Messages: n.store, Letters: n.store, Times: n.store, Feed: feed,
 		Node: n.view, Membership: n.view, Reads: n.raft, Deliveries: n.deliveries, Backups: &nodeBackups{n.raft, n.store, n.keys.Ring()},
 		Keys:      n.keeper,
+		Gateway:   &gatewayView{n.gateway, n.usage},
+		Services:  &web.ServiceOptions{Source: n.gateway, Transports: upstreamTransports(n.ownAddresses())},
 		Parts:     n.store,
+		Notices:   n.out.notices,
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,
 		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: n.log, Registry: registry, Profiling: cfg.Debug.Pprof,
 		Clock: n.raft.Clock(), Warnings: func() []string { return append(n.raft.Warnings(), n.access.warnings()...) },

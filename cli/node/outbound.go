@@ -59,6 +59,7 @@ type Outbound struct {
 	replayer   *delivery.Replayer
 
 	credentials *credential.Book
+	notices     *hub.TopicNotices
 }
 
 // OutboundOptions configures an Outbound. All fields are required.
@@ -86,10 +87,12 @@ func NewOutbound(o OutboundOptions) *Outbound {
 	out := &Outbound{}
 	agent := egress.UserAgent(programVersion(), o.Config.PublicURL())
 	out.credentials = credential.NewBook(credential.Options{State: o.Store, Secrets: o.Secrets, Client: o.Callbacks, Clock: o.Raft, UserAgent: agent})
+	out.notices = hub.NewTopicNotices(o.Store, o.Namer)
 	out.dispatcher = delivery.NewDispatcher(delivery.DispatcherOptions{
 		Node: o.Node, HubURL: o.Config.PublicURL() + "/hub", Signature: o.Config.Hub.Signature, SignatureFor: o.Config.Hub.SignatureFor,
 		Namer: o.Namer, State: o.Store, Messages: o.Store, Parts: o.Store, Proposer: o.Raft, Secrets: o.Secrets, Clock: o.Raft, Log: o.Log,
 		Credentials: out.credentials,
+		Notices:     out.notices,
 		Pusher:      &delivery.Pusher{Client: o.Callbacks, Clock: o.Raft, UserAgent: agent},
 		Timeout:     o.Config.Delivery.Timeout,
 		Concurrency: o.Config.Delivery.Concurrency,
@@ -162,12 +165,13 @@ func egressPolicy(key string, e configs.Egress, own []string) (*egress.Policy, e
 
 // Observer returns the observer of applied events.
 func (o *Outbound) Observer() hub.Observer {
-	return delivery.Observers{o.credentials, o.dispatcher, o.verifier, o.fetcher, o.placer, o.replayer}
+	return delivery.Observers{o.credentials, o.notices, o.dispatcher, o.verifier, o.fetcher, o.placer, o.replayer}
 }
 
 // Reload makes everything start over from a state that a snapshot has replaced.
 func (o *Outbound) Reload() {
 	o.credentials.Reload()
+	o.notices.Reload()
 	o.dispatcher.Reload()
 	o.verifier.Reload()
 	o.fetcher.Reload()

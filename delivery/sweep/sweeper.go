@@ -57,7 +57,7 @@ type LetterRetention struct {
 }
 
 // Sweeper proposes, on the leader, what is due with time: the end of subscriptions whose lease has expired (they get
-// nothing from that moment, swept or not), the pause of those whose API key has expired, and the trimming of the message log, the dead letters and abandoned
+// nothing from that moment, swept or not), the pause of those whose API key has expired, the end of retired topics, and the trimming of the message log, the dead letters and abandoned
 // uploads. All of these are events, so that all nodes drop the same.
 type Sweeper struct {
 	o      Options
@@ -91,6 +91,8 @@ func (s *Sweeper) Start(ctx context.Context) {
 	go s.every(ctx, s.o.LeaseInterval, s.sweepLeases)
 	s.work.Add(1)
 	go s.every(ctx, s.o.LeaseInterval, s.sweepKeys)
+	s.work.Add(1)
+	go s.every(ctx, s.o.LeaseInterval, s.sweepTopics)
 	if s.o.Retention != nil {
 		s.work.Add(1)
 		go s.every(ctx, s.o.RetentionInterval, s.sweepLog)
@@ -226,6 +228,36 @@ func (s *Sweeper) sweepKeys(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// sweepTopics retires the topics whose sunset has passed, and ends the subscriptions of retired topics that have received
+// everything.
+func (s *Sweeper) sweepTopics(ctx context.Context) error {
+	var due []hub.TopicID
+	var drained []hub.SubscriptionID
+	now := s.o.Clock.Now()
+	s.o.State.View(func(st *hub.State) { due, drained = st.PastSunset(now), st.Drained(maxEnded) })
+	if len(due) > 0 {
+		e := &hubpb.TopicsRetired{}
+		for _, id := range due {
+			e.Topics = append(e.Topics, uint64(id))
+		}
+		if err := s.propose(ctx, &hubpb.Event{Kind: &hubpb.Event_TopicsRetired{TopicsRetired: e}}); err != nil {
+			return err
+		}
+		s.o.Log.Info("topics retired; their sunset has passed", "topics", len(due))
+	}
+	if len(drained) > 0 {
+		e := &hubpb.SubscriptionsEnded{Reason: hubpb.EndReason_END_TOPIC_RETIRED}
+		for _, id := range drained {
+			e.Subscriptions = append(e.Subscriptions, uint64(id))
+		}
+		if err := s.propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SubscriptionsEnded{SubscriptionsEnded: e}}); err != nil {
+			return err
+		}
+		s.o.Log.Info("subscriptions of retired topics have received everything", "subscriptions", len(drained))
+	}
+	return nil
 }
 
 func (s *Sweeper) sweepLog(ctx context.Context) error {

@@ -239,6 +239,7 @@ const (
 	EndReason_END_OPERATOR           EndReason = 5
 	EndReason_END_OWNER              EndReason = 6 // by its owner, without its callback
 	EndReason_END_OWNER_ENDED        EndReason = 7 // the owner's credential has ended
+	EndReason_END_TOPIC_RETIRED      EndReason = 8 // it has received everything of a topic that was retired
 )
 
 // Enum value maps for EndReason.
@@ -252,6 +253,7 @@ var (
 		5: "END_OPERATOR",
 		6: "END_OWNER",
 		7: "END_OWNER_ENDED",
+		8: "END_TOPIC_RETIRED",
 	}
 	EndReason_value = map[string]int32{
 		"END_UNSPECIFIED":        0,
@@ -262,6 +264,7 @@ var (
 		"END_OPERATOR":           5,
 		"END_OWNER":              6,
 		"END_OWNER_ENDED":        7,
+		"END_TOPIC_RETIRED":      8,
 	}
 )
 
@@ -712,6 +715,11 @@ type Event struct {
 	//	*Event_CallbackCredentialsSet
 	//	*Event_NodeUrlsSet
 	//	*Event_SubscriptionSignatureSet
+	//	*Event_GatewayApplied
+	//	*Event_TopicLifecycleSet
+	//	*Event_TopicsRetired
+	//	*Event_QuotaSet
+	//	*Event_QuotaRemoved
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1168,6 +1176,51 @@ func (x *Event) GetSubscriptionSignatureSet() *SubscriptionSignatureSet {
 	return nil
 }
 
+func (x *Event) GetGatewayApplied() *GatewayApplied {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_GatewayApplied); ok {
+			return x.GatewayApplied
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetTopicLifecycleSet() *TopicLifecycleSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_TopicLifecycleSet); ok {
+			return x.TopicLifecycleSet
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetTopicsRetired() *TopicsRetired {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_TopicsRetired); ok {
+			return x.TopicsRetired
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetQuotaSet() *QuotaSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_QuotaSet); ok {
+			return x.QuotaSet
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetQuotaRemoved() *QuotaRemoved {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_QuotaRemoved); ok {
+			return x.QuotaRemoved
+		}
+	}
+	return nil
+}
+
 type isEvent_Kind interface {
 	isEvent_Kind()
 }
@@ -1356,6 +1409,26 @@ type Event_SubscriptionSignatureSet struct {
 	SubscriptionSignatureSet *SubscriptionSignatureSet `protobuf:"bytes,81,opt,name=subscription_signature_set,json=subscriptionSignatureSet,proto3,oneof"`
 }
 
+type Event_GatewayApplied struct {
+	GatewayApplied *GatewayApplied `protobuf:"bytes,110,opt,name=gateway_applied,json=gatewayApplied,proto3,oneof"`
+}
+
+type Event_TopicLifecycleSet struct {
+	TopicLifecycleSet *TopicLifecycleSet `protobuf:"bytes,111,opt,name=topic_lifecycle_set,json=topicLifecycleSet,proto3,oneof"`
+}
+
+type Event_TopicsRetired struct {
+	TopicsRetired *TopicsRetired `protobuf:"bytes,112,opt,name=topics_retired,json=topicsRetired,proto3,oneof"`
+}
+
+type Event_QuotaSet struct {
+	QuotaSet *QuotaSet `protobuf:"bytes,120,opt,name=quota_set,json=quotaSet,proto3,oneof"`
+}
+
+type Event_QuotaRemoved struct {
+	QuotaRemoved *QuotaRemoved `protobuf:"bytes,121,opt,name=quota_removed,json=quotaRemoved,proto3,oneof"`
+}
+
 func (*Event_ClusterInitialized) isEvent_Kind() {}
 
 func (*Event_TopicRegistered) isEvent_Kind() {}
@@ -1448,21 +1521,33 @@ func (*Event_NodeUrlsSet) isEvent_Kind() {}
 
 func (*Event_SubscriptionSignatureSet) isEvent_Kind() {}
 
+func (*Event_GatewayApplied) isEvent_Kind() {}
+
+func (*Event_TopicLifecycleSet) isEvent_Kind() {}
+
+func (*Event_TopicsRetired) isEvent_Kind() {}
+
+func (*Event_QuotaSet) isEvent_Kind() {}
+
+func (*Event_QuotaRemoved) isEvent_Kind() {}
+
 // Caller is the principal behind an event, with what the proposing node knows of its rights and limits. An absent
 // caller is one without rights over what others own, and without limits. A limit of 0 does not apply.
 type Caller struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	Principal        string                 `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`             // <authority>/<subject>; empty: none
-	Operator         bool                   `protobuf:"varint,2,opt,name=operator,proto3" json:"operator,omitempty"`              // may act on what others own
-	MayJoin          bool                   `protobuf:"varint,3,opt,name=may_join,json=mayJoin,proto3" json:"may_join,omitempty"` // a rule lets it join consumer groups of the topic that others own
-	MaxTopics        uint32                 `protobuf:"varint,4,opt,name=max_topics,json=maxTopics,proto3" json:"max_topics,omitempty"`
-	MaxSubscriptions uint32                 `protobuf:"varint,5,opt,name=max_subscriptions,json=maxSubscriptions,proto3" json:"max_subscriptions,omitempty"`
-	MaxRequests      uint32                 `protobuf:"varint,6,opt,name=max_requests,json=maxRequests,proto3" json:"max_requests,omitempty"` // waiting for verification
-	MaxKeys          uint32                 `protobuf:"varint,7,opt,name=max_keys,json=maxKeys,proto3" json:"max_keys,omitempty"`             // idempotency keys
-	MaxNonces        uint32                 `protobuf:"varint,8,opt,name=max_nonces,json=maxNonces,proto3" json:"max_nonces,omitempty"`       // a minute
-	MaxApiKeys       uint32                 `protobuf:"varint,9,opt,name=max_api_keys,json=maxApiKeys,proto3" json:"max_api_keys,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Principal          string                 `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`             // <authority>/<subject>; empty: none
+	Operator           bool                   `protobuf:"varint,2,opt,name=operator,proto3" json:"operator,omitempty"`              // may act on what others own
+	MayJoin            bool                   `protobuf:"varint,3,opt,name=may_join,json=mayJoin,proto3" json:"may_join,omitempty"` // a rule lets it join consumer groups of the topic that others own
+	MaxTopics          uint32                 `protobuf:"varint,4,opt,name=max_topics,json=maxTopics,proto3" json:"max_topics,omitempty"`
+	MaxSubscriptions   uint32                 `protobuf:"varint,5,opt,name=max_subscriptions,json=maxSubscriptions,proto3" json:"max_subscriptions,omitempty"`
+	MaxRequests        uint32                 `protobuf:"varint,6,opt,name=max_requests,json=maxRequests,proto3" json:"max_requests,omitempty"` // waiting for verification
+	MaxKeys            uint32                 `protobuf:"varint,7,opt,name=max_keys,json=maxKeys,proto3" json:"max_keys,omitempty"`             // idempotency keys
+	MaxNonces          uint32                 `protobuf:"varint,8,opt,name=max_nonces,json=maxNonces,proto3" json:"max_nonces,omitempty"`       // a minute
+	MaxApiKeys         uint32                 `protobuf:"varint,9,opt,name=max_api_keys,json=maxApiKeys,proto3" json:"max_api_keys,omitempty"`
+	MaxStoredBytes     uint64                 `protobuf:"varint,10,opt,name=max_stored_bytes,json=maxStoredBytes,proto3" json:"max_stored_bytes,omitempty"`               // of the messages of its topics; recorded with what it owns
+	MaxDeadLetterBytes uint64                 `protobuf:"varint,11,opt,name=max_dead_letter_bytes,json=maxDeadLetterBytes,proto3" json:"max_dead_letter_bytes,omitempty"` // recorded likewise
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Caller) Reset() {
@@ -1554,6 +1639,20 @@ func (x *Caller) GetMaxNonces() uint32 {
 func (x *Caller) GetMaxApiKeys() uint32 {
 	if x != nil {
 		return x.MaxApiKeys
+	}
+	return 0
+}
+
+func (x *Caller) GetMaxStoredBytes() uint64 {
+	if x != nil {
+		return x.MaxStoredBytes
+	}
+	return 0
+}
+
+func (x *Caller) GetMaxDeadLetterBytes() uint64 {
+	if x != nil {
+		return x.MaxDeadLetterBytes
 	}
 	return 0
 }
@@ -1782,6 +1881,7 @@ func (x *TopicRegistered) GetCaller() *Caller {
 type TopicDeregistered struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Owner         string                 `protobuf:"bytes,70,opt,name=owner,proto3" json:"owner,omitempty"` // ignored unless the topic belongs to it; empty: whoever may deregister it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1819,6 +1919,13 @@ func (*TopicDeregistered) Descriptor() ([]byte, []int) {
 func (x *TopicDeregistered) GetTopic() string {
 	if x != nil {
 		return x.Topic
+	}
+	return ""
+}
+
+func (x *TopicDeregistered) GetOwner() string {
+	if x != nil {
+		return x.Owner
 	}
 	return ""
 }
@@ -2313,6 +2420,7 @@ type RetentionSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	Retention     *Retention             `protobuf:"bytes,2,opt,name=retention,proto3" json:"retention,omitempty"` // absent: the hub's limits
+	Owner         string                 `protobuf:"bytes,70,opt,name=owner,proto3" json:"owner,omitempty"`        // ignored unless the topic belongs to it; empty: an operator's decision
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2359,6 +2467,13 @@ func (x *RetentionSet) GetRetention() *Retention {
 		return x.Retention
 	}
 	return nil
+}
+
+func (x *RetentionSet) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
 }
 
 // Retention limits how much of a topic is kept. An absent field means the hub's setting, 0 means no limit.
@@ -5153,6 +5268,137 @@ func (x *AccessRuleRemoved) GetBy() string {
 	return ""
 }
 
+// QuotaSet sets quotas of a principal, of a role, or of everybody (default), in place of those set before.
+type QuotaSet struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Quotas []byte                 `protobuf:"bytes,2,opt,name=quotas,proto3" json:"quotas,omitempty"` // JSON, validated by the proposer
+	By     string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	// Of a principal, as the proposer understands them; absent: not set.
+	MaxStoredBytes     *uint64 `protobuf:"varint,4,opt,name=max_stored_bytes,json=maxStoredBytes,proto3,oneof" json:"max_stored_bytes,omitempty"`
+	MaxDeadLetterBytes *uint64 `protobuf:"varint,5,opt,name=max_dead_letter_bytes,json=maxDeadLetterBytes,proto3,oneof" json:"max_dead_letter_bytes,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *QuotaSet) Reset() {
+	*x = QuotaSet{}
+	mi := &file_hub_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaSet) ProtoMessage() {}
+
+func (x *QuotaSet) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaSet.ProtoReflect.Descriptor instead.
+func (*QuotaSet) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *QuotaSet) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *QuotaSet) GetQuotas() []byte {
+	if x != nil {
+		return x.Quotas
+	}
+	return nil
+}
+
+func (x *QuotaSet) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *QuotaSet) GetMaxStoredBytes() uint64 {
+	if x != nil && x.MaxStoredBytes != nil {
+		return *x.MaxStoredBytes
+	}
+	return 0
+}
+
+func (x *QuotaSet) GetMaxDeadLetterBytes() uint64 {
+	if x != nil && x.MaxDeadLetterBytes != nil {
+		return *x.MaxDeadLetterBytes
+	}
+	return 0
+}
+
+// QuotaRemoved removes what QuotaSet has set.
+type QuotaRemoved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuotaRemoved) Reset() {
+	*x = QuotaRemoved{}
+	mi := &file_hub_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaRemoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaRemoved) ProtoMessage() {}
+
+func (x *QuotaRemoved) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaRemoved.ProtoReflect.Descriptor instead.
+func (*QuotaRemoved) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *QuotaRemoved) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *QuotaRemoved) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 // NonceClaimed consumes the nonce of a signed request. Of several claims the first in the log succeeds.
 type NonceClaimed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5165,7 +5411,7 @@ type NonceClaimed struct {
 
 func (x *NonceClaimed) Reset() {
 	*x = NonceClaimed{}
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5177,7 +5423,7 @@ func (x *NonceClaimed) String() string {
 func (*NonceClaimed) ProtoMessage() {}
 
 func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[56]
+	mi := &file_hub_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5190,7 +5436,7 @@ func (x *NonceClaimed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceClaimed.ProtoReflect.Descriptor instead.
 func (*NonceClaimed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{56}
+	return file_hub_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *NonceClaimed) GetNonce() []byte {
@@ -5226,7 +5472,7 @@ type SealingKeyAnnounced struct {
 
 func (x *SealingKeyAnnounced) Reset() {
 	*x = SealingKeyAnnounced{}
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5238,7 +5484,7 @@ func (x *SealingKeyAnnounced) String() string {
 func (*SealingKeyAnnounced) ProtoMessage() {}
 
 func (x *SealingKeyAnnounced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[57]
+	mi := &file_hub_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5251,7 +5497,7 @@ func (x *SealingKeyAnnounced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeyAnnounced.ProtoReflect.Descriptor instead.
 func (*SealingKeyAnnounced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{57}
+	return file_hub_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *SealingKeyAnnounced) GetKey() string {
@@ -5279,7 +5525,7 @@ type SealingKeySwitched struct {
 
 func (x *SealingKeySwitched) Reset() {
 	*x = SealingKeySwitched{}
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5291,7 +5537,7 @@ func (x *SealingKeySwitched) String() string {
 func (*SealingKeySwitched) ProtoMessage() {}
 
 func (x *SealingKeySwitched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[58]
+	mi := &file_hub_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5304,7 +5550,7 @@ func (x *SealingKeySwitched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeySwitched.ProtoReflect.Descriptor instead.
 func (*SealingKeySwitched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{58}
+	return file_hub_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *SealingKeySwitched) GetKey() string {
@@ -5332,7 +5578,7 @@ type SecretsReencrypted struct {
 
 func (x *SecretsReencrypted) Reset() {
 	*x = SecretsReencrypted{}
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5344,7 +5590,7 @@ func (x *SecretsReencrypted) String() string {
 func (*SecretsReencrypted) ProtoMessage() {}
 
 func (x *SecretsReencrypted) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5357,7 +5603,7 @@ func (x *SecretsReencrypted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretsReencrypted.ProtoReflect.Descriptor instead.
 func (*SecretsReencrypted) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{59}
+	return file_hub_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *SecretsReencrypted) GetItems() []*SecretsReencrypted_Item {
@@ -5379,7 +5625,7 @@ type SealingKeyRetired struct {
 
 func (x *SealingKeyRetired) Reset() {
 	*x = SealingKeyRetired{}
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5391,7 +5637,7 @@ func (x *SealingKeyRetired) String() string {
 func (*SealingKeyRetired) ProtoMessage() {}
 
 func (x *SealingKeyRetired) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5404,7 +5650,7 @@ func (x *SealingKeyRetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeyRetired.ProtoReflect.Descriptor instead.
 func (*SealingKeyRetired) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{60}
+	return file_hub_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *SealingKeyRetired) GetKey() string {
@@ -5421,6 +5667,380 @@ func (x *SealingKeyRetired) GetBy() string {
 	return ""
 }
 
+// GatewayApplied replaces the gateway's registry as a whole. Its document is a blob: a GatewayDocument, compressed with gzip.
+type GatewayApplied struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Blob          []byte                 `protobuf:"bytes,1,opt,name=blob,proto3" json:"blob,omitempty"`
+	Parts         uint32                 `protobuf:"varint,2,opt,name=parts,proto3" json:"parts,omitempty"`
+	Size          uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`              // of the blob in bytes
+	Sealed        []byte                 `protobuf:"bytes,4,opt,name=sealed,proto3" json:"sealed,omitempty"`           // a GatewaySecrets; empty: the document has no secrets
+	Hash          string                 `protobuf:"bytes,5,opt,name=hash,proto3" json:"hash,omitempty"`               // of the document, in hex
+	Replaces      *string                `protobuf:"bytes,6,opt,name=replaces,proto3,oneof" json:"replaces,omitempty"` // ignored unless the present registry has this hash; empty: there is none yet
+	By            string                 `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`                   // principal who applied it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GatewayApplied) Reset() {
+	*x = GatewayApplied{}
+	mi := &file_hub_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GatewayApplied) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GatewayApplied) ProtoMessage() {}
+
+func (x *GatewayApplied) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GatewayApplied.ProtoReflect.Descriptor instead.
+func (*GatewayApplied) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *GatewayApplied) GetBlob() []byte {
+	if x != nil {
+		return x.Blob
+	}
+	return nil
+}
+
+func (x *GatewayApplied) GetParts() uint32 {
+	if x != nil {
+		return x.Parts
+	}
+	return 0
+}
+
+func (x *GatewayApplied) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *GatewayApplied) GetSealed() []byte {
+	if x != nil {
+		return x.Sealed
+	}
+	return nil
+}
+
+func (x *GatewayApplied) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *GatewayApplied) GetReplaces() string {
+	if x != nil && x.Replaces != nil {
+		return *x.Replaces
+	}
+	return ""
+}
+
+func (x *GatewayApplied) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// GatewayDocument is a registry as it was applied, without its secrets.
+type GatewayDocument struct {
+	state         protoimpl.MessageState  `protogen:"open.v1"`
+	Text          []byte                  `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	Files         []*GatewayDocument_File `protobuf:"bytes,2,rep,name=files,proto3" json:"files,omitempty"` // in order of name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GatewayDocument) Reset() {
+	*x = GatewayDocument{}
+	mi := &file_hub_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GatewayDocument) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GatewayDocument) ProtoMessage() {}
+
+func (x *GatewayDocument) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GatewayDocument.ProtoReflect.Descriptor instead.
+func (*GatewayDocument) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *GatewayDocument) GetText() []byte {
+	if x != nil {
+		return x.Text
+	}
+	return nil
+}
+
+func (x *GatewayDocument) GetFiles() []*GatewayDocument_File {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+// GatewaySecrets are the secrets of a registry. They are never in the log unsealed.
+type GatewaySecrets struct {
+	state         protoimpl.MessageState   `protogen:"open.v1"`
+	Salt          []byte                   `protobuf:"bytes,1,opt,name=salt,proto3" json:"salt,omitempty"`       // kept from registry to registry, so that equal documents have equal hashes
+	Secrets       []*GatewaySecrets_Secret `protobuf:"bytes,2,rep,name=secrets,proto3" json:"secrets,omitempty"` // in order of name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GatewaySecrets) Reset() {
+	*x = GatewaySecrets{}
+	mi := &file_hub_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GatewaySecrets) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GatewaySecrets) ProtoMessage() {}
+
+func (x *GatewaySecrets) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GatewaySecrets.ProtoReflect.Descriptor instead.
+func (*GatewaySecrets) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *GatewaySecrets) GetSalt() []byte {
+	if x != nil {
+		return x.Salt
+	}
+	return nil
+}
+
+func (x *GatewaySecrets) GetSecrets() []*GatewaySecrets_Secret {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+// TopicLifecycle marks a topic as deprecated.
+type TopicLifecycle struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DeprecatedAt  int64                  `protobuf:"varint,1,opt,name=deprecated_at,json=deprecatedAt,proto3" json:"deprecated_at,omitempty"` // Unix nanoseconds
+	SunsetAt      int64                  `protobuf:"varint,2,opt,name=sunset_at,json=sunsetAt,proto3" json:"sunset_at,omitempty"`             // when it is retired; 0: not decided
+	Successor     string                 `protobuf:"bytes,3,opt,name=successor,proto3" json:"successor,omitempty"`                            // name of the topic to use instead; empty: none
+	RetiredAt     int64                  `protobuf:"varint,4,opt,name=retired_at,json=retiredAt,proto3" json:"retired_at,omitempty"`          // 0: it is not retired
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopicLifecycle) Reset() {
+	*x = TopicLifecycle{}
+	mi := &file_hub_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopicLifecycle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopicLifecycle) ProtoMessage() {}
+
+func (x *TopicLifecycle) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopicLifecycle.ProtoReflect.Descriptor instead.
+func (*TopicLifecycle) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *TopicLifecycle) GetDeprecatedAt() int64 {
+	if x != nil {
+		return x.DeprecatedAt
+	}
+	return 0
+}
+
+func (x *TopicLifecycle) GetSunsetAt() int64 {
+	if x != nil {
+		return x.SunsetAt
+	}
+	return 0
+}
+
+func (x *TopicLifecycle) GetSuccessor() string {
+	if x != nil {
+		return x.Successor
+	}
+	return ""
+}
+
+func (x *TopicLifecycle) GetRetiredAt() int64 {
+	if x != nil {
+		return x.RetiredAt
+	}
+	return 0
+}
+
+// TopicLifecycleSet sets a topic's mark, or removes it.
+type TopicLifecycleSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Lifecycle     *TopicLifecycle        `protobuf:"bytes,2,opt,name=lifecycle,proto3" json:"lifecycle,omitempty"` // absent: the mark is removed; retired_at: it is retired at once
+	By            string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`               // principal who decided it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopicLifecycleSet) Reset() {
+	*x = TopicLifecycleSet{}
+	mi := &file_hub_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopicLifecycleSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopicLifecycleSet) ProtoMessage() {}
+
+func (x *TopicLifecycleSet) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopicLifecycleSet.ProtoReflect.Descriptor instead.
+func (*TopicLifecycleSet) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *TopicLifecycleSet) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *TopicLifecycleSet) GetLifecycle() *TopicLifecycle {
+	if x != nil {
+		return x.Lifecycle
+	}
+	return nil
+}
+
+func (x *TopicLifecycleSet) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// TopicsRetired retires topics whose sunset has passed. Others are ignored.
+type TopicsRetired struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topics        []uint64               `protobuf:"varint,1,rep,packed,name=topics,proto3" json:"topics,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopicsRetired) Reset() {
+	*x = TopicsRetired{}
+	mi := &file_hub_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopicsRetired) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopicsRetired) ProtoMessage() {}
+
+func (x *TopicsRetired) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopicsRetired.ProtoReflect.Descriptor instead.
+func (*TopicsRetired) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *TopicsRetired) GetTopics() []uint64 {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
 // LogTrimmed drops messages by retention, on all nodes alike.
 type LogTrimmed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5432,7 +6052,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5444,7 +6064,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5457,7 +6077,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{61}
+	return file_hub_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -5505,7 +6125,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5517,7 +6137,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5530,7 +6150,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{62}
+	return file_hub_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *MetaRow) GetNextGroup() uint64 {
@@ -5705,7 +6325,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5717,7 +6337,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5730,7 +6350,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{63}
+	return file_hub_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -5765,13 +6385,15 @@ type TopicRow struct {
 	Retention     *Retention             `protobuf:"bytes,50,opt,name=retention,proto3" json:"retention,omitempty"`
 	Owner         string                 `protobuf:"bytes,70,opt,name=owner,proto3" json:"owner,omitempty"`              // principal; empty: none
 	Provisional   bool                   `protobuf:"varint,71,opt,name=provisional,proto3" json:"provisional,omitempty"` // a subscription created it: the first publisher becomes the owner
+	Lifecycle     *TopicLifecycle        `protobuf:"bytes,110,opt,name=lifecycle,proto3" json:"lifecycle,omitempty"`     // absent: the topic is not deprecated
+	Stored        *StoredBytes           `protobuf:"bytes,72,opt,name=stored,proto3" json:"stored,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5783,7 +6405,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5796,7 +6418,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{64}
+	return file_hub_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -5911,6 +6533,97 @@ func (x *TopicRow) GetProvisional() bool {
 	return false
 }
 
+func (x *TopicRow) GetLifecycle() *TopicLifecycle {
+	if x != nil {
+		return x.Lifecycle
+	}
+	return nil
+}
+
+func (x *TopicRow) GetStored() *StoredBytes {
+	if x != nil {
+		return x.Stored
+	}
+	return nil
+}
+
+// StoredBytes counts the bytes of a topic's messages, as stored. Sums count from the topic's first counted message.
+type StoredBytes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Total         uint64                 `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"`
+	Freed         uint64                 `protobuf:"varint,2,opt,name=freed,proto3" json:"freed,omitempty"`                                       // of these, dropped
+	Stride        uint64                 `protobuf:"varint,3,opt,name=stride,proto3" json:"stride,omitempty"`                                     // at least this much lies between two marks
+	MarkOffsets   []uint64               `protobuf:"varint,4,rep,packed,name=mark_offsets,json=markOffsets,proto3" json:"mark_offsets,omitempty"` // ascending
+	MarkSums      []uint64               `protobuf:"varint,5,rep,packed,name=mark_sums,json=markSums,proto3" json:"mark_sums,omitempty"`          // up to and including that message
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoredBytes) Reset() {
+	*x = StoredBytes{}
+	mi := &file_hub_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoredBytes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoredBytes) ProtoMessage() {}
+
+func (x *StoredBytes) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoredBytes.ProtoReflect.Descriptor instead.
+func (*StoredBytes) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *StoredBytes) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *StoredBytes) GetFreed() uint64 {
+	if x != nil {
+		return x.Freed
+	}
+	return 0
+}
+
+func (x *StoredBytes) GetStride() uint64 {
+	if x != nil {
+		return x.Stride
+	}
+	return 0
+}
+
+func (x *StoredBytes) GetMarkOffsets() []uint64 {
+	if x != nil {
+		return x.MarkOffsets
+	}
+	return nil
+}
+
+func (x *StoredBytes) GetMarkSums() []uint64 {
+	if x != nil {
+		return x.MarkSums
+	}
+	return nil
+}
+
 type SubscriptionRow struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Id                uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -5944,7 +6657,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5956,7 +6669,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5969,7 +6682,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{65}
+	return file_hub_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -6166,7 +6879,7 @@ type GroupRow struct {
 
 func (x *GroupRow) Reset() {
 	*x = GroupRow{}
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6178,7 +6891,7 @@ func (x *GroupRow) String() string {
 func (*GroupRow) ProtoMessage() {}
 
 func (x *GroupRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6191,7 +6904,7 @@ func (x *GroupRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRow.ProtoReflect.Descriptor instead.
 func (*GroupRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{66}
+	return file_hub_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *GroupRow) GetId() uint64 {
@@ -6275,7 +6988,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6287,7 +7000,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6300,7 +7013,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{67}
+	return file_hub_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -6336,7 +7049,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6348,7 +7061,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6361,7 +7074,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{68}
+	return file_hub_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -6414,7 +7127,7 @@ type FailedRequestRow struct {
 
 func (x *FailedRequestRow) Reset() {
 	*x = FailedRequestRow{}
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6426,7 +7139,7 @@ func (x *FailedRequestRow) String() string {
 func (*FailedRequestRow) ProtoMessage() {}
 
 func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6439,7 +7152,7 @@ func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedRequestRow.ProtoReflect.Descriptor instead.
 func (*FailedRequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{69}
+	return file_hub_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *FailedRequestRow) GetNumber() uint64 {
@@ -6559,7 +7272,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6571,7 +7284,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6584,7 +7297,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{70}
+	return file_hub_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -6725,7 +7438,7 @@ type PendingBlobRow struct {
 
 func (x *PendingBlobRow) Reset() {
 	*x = PendingBlobRow{}
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6737,7 +7450,7 @@ func (x *PendingBlobRow) String() string {
 func (*PendingBlobRow) ProtoMessage() {}
 
 func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6750,7 +7463,7 @@ func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PendingBlobRow.ProtoReflect.Descriptor instead.
 func (*PendingBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{71}
+	return file_hub_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *PendingBlobRow) GetParts() []uint64 {
@@ -6787,7 +7500,7 @@ type MessageBlobRow struct {
 
 func (x *MessageBlobRow) Reset() {
 	*x = MessageBlobRow{}
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6799,7 +7512,7 @@ func (x *MessageBlobRow) String() string {
 func (*MessageBlobRow) ProtoMessage() {}
 
 func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6812,7 +7525,7 @@ func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageBlobRow.ProtoReflect.Descriptor instead.
 func (*MessageBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{72}
+	return file_hub_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *MessageBlobRow) GetTopic() uint64 {
@@ -6860,7 +7573,7 @@ type NodeRow struct {
 
 func (x *NodeRow) Reset() {
 	*x = NodeRow{}
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6872,7 +7585,7 @@ func (x *NodeRow) String() string {
 func (*NodeRow) ProtoMessage() {}
 
 func (x *NodeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6885,7 +7598,7 @@ func (x *NodeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
 func (*NodeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{73}
+	return file_hub_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *NodeRow) GetNode() string {
@@ -6966,7 +7679,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6978,7 +7691,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6991,7 +7704,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{74}
+	return file_hub_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -7054,7 +7767,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7066,7 +7779,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7079,7 +7792,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{75}
+	return file_hub_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -7113,7 +7826,7 @@ type AccessRuleRow struct {
 
 func (x *AccessRuleRow) Reset() {
 	*x = AccessRuleRow{}
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7125,7 +7838,7 @@ func (x *AccessRuleRow) String() string {
 func (*AccessRuleRow) ProtoMessage() {}
 
 func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7138,7 +7851,7 @@ func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleRow.ProtoReflect.Descriptor instead.
 func (*AccessRuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{76}
+	return file_hub_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *AccessRuleRow) GetRule() *AccessRuleSet {
@@ -7155,6 +7868,127 @@ func (x *AccessRuleRow) GetSetAt() int64 {
 	return 0
 }
 
+type QuotaRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Set           *QuotaSet              `protobuf:"bytes,1,opt,name=set,proto3" json:"set,omitempty"`
+	SetAt         int64                  `protobuf:"varint,2,opt,name=set_at,json=setAt,proto3" json:"set_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuotaRow) Reset() {
+	*x = QuotaRow{}
+	mi := &file_hub_proto_msgTypes[86]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaRow) ProtoMessage() {}
+
+func (x *QuotaRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[86]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaRow.ProtoReflect.Descriptor instead.
+func (*QuotaRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{86}
+}
+
+func (x *QuotaRow) GetSet() *QuotaSet {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *QuotaRow) GetSetAt() int64 {
+	if x != nil {
+		return x.SetAt
+	}
+	return 0
+}
+
+// PrincipalRow holds the limits of a principal that the fold applies when others act: in bytes, 0: none.
+type PrincipalRow struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Owner              string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"` // the principal
+	MaxStoredBytes     uint64                 `protobuf:"varint,2,opt,name=max_stored_bytes,json=maxStoredBytes,proto3" json:"max_stored_bytes,omitempty"`
+	MaxDeadLetterBytes uint64                 `protobuf:"varint,3,opt,name=max_dead_letter_bytes,json=maxDeadLetterBytes,proto3" json:"max_dead_letter_bytes,omitempty"`
+	DroppedLetters     uint64                 `protobuf:"varint,4,opt,name=dropped_letters,json=droppedLetters,proto3" json:"dropped_letters,omitempty"` // dead letters that its quota has dropped
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *PrincipalRow) Reset() {
+	*x = PrincipalRow{}
+	mi := &file_hub_proto_msgTypes[87]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrincipalRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrincipalRow) ProtoMessage() {}
+
+func (x *PrincipalRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[87]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrincipalRow.ProtoReflect.Descriptor instead.
+func (*PrincipalRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{87}
+}
+
+func (x *PrincipalRow) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *PrincipalRow) GetMaxStoredBytes() uint64 {
+	if x != nil {
+		return x.MaxStoredBytes
+	}
+	return 0
+}
+
+func (x *PrincipalRow) GetMaxDeadLetterBytes() uint64 {
+	if x != nil {
+		return x.MaxDeadLetterBytes
+	}
+	return 0
+}
+
+func (x *PrincipalRow) GetDroppedLetters() uint64 {
+	if x != nil {
+		return x.DroppedLetters
+	}
+	return 0
+}
+
 type NonceRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Until         int64                  `protobuf:"varint,1,opt,name=until,proto3" json:"until,omitempty"`
@@ -7166,7 +8000,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7178,7 +8012,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7191,7 +8025,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{77}
+	return file_hub_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -7227,7 +8061,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7239,7 +8073,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7252,7 +8086,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{78}
+	return file_hub_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -7286,7 +8120,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7298,7 +8132,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7311,7 +8145,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{79}
+	return file_hub_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -7337,7 +8171,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7349,7 +8183,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7362,7 +8196,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{80}
+	return file_hub_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -7384,7 +8218,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7396,7 +8230,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7409,7 +8243,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{81}
+	return file_hub_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -7450,7 +8284,7 @@ type CallbackCredentialsRow struct {
 
 func (x *CallbackCredentialsRow) Reset() {
 	*x = CallbackCredentialsRow{}
-	mi := &file_hub_proto_msgTypes[82]
+	mi := &file_hub_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7462,7 +8296,7 @@ func (x *CallbackCredentialsRow) String() string {
 func (*CallbackCredentialsRow) ProtoMessage() {}
 
 func (x *CallbackCredentialsRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[82]
+	mi := &file_hub_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7475,7 +8309,7 @@ func (x *CallbackCredentialsRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallbackCredentialsRow.ProtoReflect.Descriptor instead.
 func (*CallbackCredentialsRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{82}
+	return file_hub_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *CallbackCredentialsRow) GetSet() *CallbackCredentialsSet {
@@ -7492,6 +8326,75 @@ func (x *CallbackCredentialsRow) GetSetAt() int64 {
 	return 0
 }
 
+// GatewayRow is the gateway's registry.
+type GatewayRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Applied       *GatewayApplied        `protobuf:"bytes,1,opt,name=applied,proto3" json:"applied,omitempty"`
+	Parts         []uint64               `protobuf:"varint,2,rep,packed,name=parts,proto3" json:"parts,omitempty"`                   // of its document, in order
+	AppliedAt     int64                  `protobuf:"varint,3,opt,name=applied_at,json=appliedAt,proto3" json:"applied_at,omitempty"` // Unix nanoseconds
+	Index         uint64                 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`                          // of the entry that applied it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GatewayRow) Reset() {
+	*x = GatewayRow{}
+	mi := &file_hub_proto_msgTypes[94]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GatewayRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GatewayRow) ProtoMessage() {}
+
+func (x *GatewayRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[94]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GatewayRow.ProtoReflect.Descriptor instead.
+func (*GatewayRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{94}
+}
+
+func (x *GatewayRow) GetApplied() *GatewayApplied {
+	if x != nil {
+		return x.Applied
+	}
+	return nil
+}
+
+func (x *GatewayRow) GetParts() []uint64 {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *GatewayRow) GetAppliedAt() int64 {
+	if x != nil {
+		return x.AppliedAt
+	}
+	return 0
+}
+
+func (x *GatewayRow) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 type BatchPublished_Item struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ContentType   string                 `protobuf:"bytes,1,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
@@ -7502,7 +8405,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[83]
+	mi := &file_hub_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7514,7 +8417,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[83]
+	mi := &file_hub_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7551,13 +8454,14 @@ type SecretsReencrypted_Item struct {
 	Was           []byte                 `protobuf:"bytes,3,opt,name=was,proto3" json:"was,omitempty"`
 	Sealed        []byte                 `protobuf:"bytes,4,opt,name=sealed,proto3" json:"sealed,omitempty"`
 	Callback      string                 `protobuf:"bytes,200,opt,name=callback,proto3" json:"callback,omitempty"` // the credentials of this pattern; then subscription and request are 0
+	Gateway       bool                   `protobuf:"varint,201,opt,name=gateway,proto3" json:"gateway,omitempty"`  // the secrets of the gateway's registry; then there is no other owner
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SecretsReencrypted_Item) Reset() {
 	*x = SecretsReencrypted_Item{}
-	mi := &file_hub_proto_msgTypes[84]
+	mi := &file_hub_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7569,7 +8473,7 @@ func (x *SecretsReencrypted_Item) String() string {
 func (*SecretsReencrypted_Item) ProtoMessage() {}
 
 func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[84]
+	mi := &file_hub_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7582,7 +8486,7 @@ func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretsReencrypted_Item.ProtoReflect.Descriptor instead.
 func (*SecretsReencrypted_Item) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{59, 0}
+	return file_hub_proto_rawDescGZIP(), []int{61, 0}
 }
 
 func (x *SecretsReencrypted_Item) GetSubscription() uint64 {
@@ -7620,6 +8524,117 @@ func (x *SecretsReencrypted_Item) GetCallback() string {
 	return ""
 }
 
+func (x *SecretsReencrypted_Item) GetGateway() bool {
+	if x != nil {
+		return x.Gateway
+	}
+	return false
+}
+
+type GatewayDocument_File struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GatewayDocument_File) Reset() {
+	*x = GatewayDocument_File{}
+	mi := &file_hub_proto_msgTypes[97]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GatewayDocument_File) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GatewayDocument_File) ProtoMessage() {}
+
+func (x *GatewayDocument_File) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[97]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GatewayDocument_File.ProtoReflect.Descriptor instead.
+func (*GatewayDocument_File) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{64, 0}
+}
+
+func (x *GatewayDocument_File) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GatewayDocument_File) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type GatewaySecrets_Secret struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GatewaySecrets_Secret) Reset() {
+	*x = GatewaySecrets_Secret{}
+	mi := &file_hub_proto_msgTypes[98]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GatewaySecrets_Secret) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GatewaySecrets_Secret) ProtoMessage() {}
+
+func (x *GatewaySecrets_Secret) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[98]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GatewaySecrets_Secret.ProtoReflect.Descriptor instead.
+func (*GatewaySecrets_Secret) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{65, 0}
+}
+
+func (x *GatewaySecrets_Secret) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GatewaySecrets_Secret) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 type LogTrimmed_Range struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -7630,7 +8645,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[85]
+	mi := &file_hub_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7642,7 +8657,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[85]
+	mi := &file_hub_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7655,7 +8670,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{61, 0}
+	return file_hub_proto_rawDescGZIP(), []int{69, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -7685,7 +8700,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xc6\x1c\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xa2\x1f\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -7735,8 +8750,13 @@ const file_hub_proto_rawDesc = "" +
 	"\x18subscriptions_reassigned\x18C \x01(\v2%.quorumhub.v1.SubscriptionsReassignedH\x00R\x17subscriptionsReassigned\x12`\n" +
 	"\x18callback_credentials_set\x18d \x01(\v2$.quorumhub.v1.CallbackCredentialsSetH\x00R\x16callbackCredentialsSet\x12?\n" +
 	"\rnode_urls_set\x18P \x01(\v2\x19.quorumhub.v1.NodeUrlsSetH\x00R\vnodeUrlsSet\x12f\n" +
-	"\x1asubscription_signature_set\x18Q \x01(\v2&.quorumhub.v1.SubscriptionSignatureSetH\x00R\x18subscriptionSignatureSetB\x06\n" +
-	"\x04kind\"\xa8\x02\n" +
+	"\x1asubscription_signature_set\x18Q \x01(\v2&.quorumhub.v1.SubscriptionSignatureSetH\x00R\x18subscriptionSignatureSet\x12G\n" +
+	"\x0fgateway_applied\x18n \x01(\v2\x1c.quorumhub.v1.GatewayAppliedH\x00R\x0egatewayApplied\x12Q\n" +
+	"\x13topic_lifecycle_set\x18o \x01(\v2\x1f.quorumhub.v1.TopicLifecycleSetH\x00R\x11topicLifecycleSet\x12D\n" +
+	"\x0etopics_retired\x18p \x01(\v2\x1b.quorumhub.v1.TopicsRetiredH\x00R\rtopicsRetired\x125\n" +
+	"\tquota_set\x18x \x01(\v2\x16.quorumhub.v1.QuotaSetH\x00R\bquotaSet\x12A\n" +
+	"\rquota_removed\x18y \x01(\v2\x1a.quorumhub.v1.QuotaRemovedH\x00R\fquotaRemovedB\x06\n" +
+	"\x04kind\"\x85\x03\n" +
 	"\x06Caller\x12\x1c\n" +
 	"\tprincipal\x18\x01 \x01(\tR\tprincipal\x12\x1a\n" +
 	"\boperator\x18\x02 \x01(\bR\boperator\x12\x19\n" +
@@ -7749,7 +8769,10 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"max_nonces\x18\b \x01(\rR\tmaxNonces\x12 \n" +
 	"\fmax_api_keys\x18\t \x01(\rR\n" +
-	"maxApiKeys\"3\n" +
+	"maxApiKeys\x12(\n" +
+	"\x10max_stored_bytes\x18\n" +
+	" \x01(\x04R\x0emaxStoredBytes\x121\n" +
+	"\x15max_dead_letter_bytes\x18\v \x01(\x04R\x12maxDeadLetterBytes\"3\n" +
 	"\x12ClusterInitialized\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\xbf\x01\n" +
@@ -7764,9 +8787,10 @@ const file_hub_proto_rawDesc = "" +
 	"\x05level\x18\x01 \x01(\rR\x05level\"U\n" +
 	"\x0fTopicRegistered\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12,\n" +
-	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\")\n" +
+	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\"?\n" +
 	"\x11TopicDeregistered\x12\x14\n" +
-	"\x05topic\x18\x01 \x01(\tR\x05topic\"\xcd\x02\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x14\n" +
+	"\x05owner\x18F \x01(\tR\x05owner\"\xcd\x02\n" +
 	"\x10MessagePublished\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12!\n" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x12\n" +
@@ -7811,10 +8835,11 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"key_window\x18G \x01(\rR\tkeyWindow\"&\n" +
 	"\fBlobsDropped\x12\x16\n" +
-	"\x06before\x18\x01 \x01(\x03R\x06before\"[\n" +
+	"\x06before\x18\x01 \x01(\x03R\x06before\"q\n" +
 	"\fRetentionSet\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x125\n" +
-	"\tretention\x18\x02 \x01(\v2\x17.quorumhub.v1.RetentionR\tretention\"e\n" +
+	"\tretention\x18\x02 \x01(\v2\x17.quorumhub.v1.RetentionR\tretention\x12\x14\n" +
+	"\x05owner\x18F \x01(\tR\x05owner\"e\n" +
 	"\tRetention\x12\x1c\n" +
 	"\amax_age\x18\x01 \x01(\x03H\x00R\x06maxAge\x88\x01\x01\x12 \n" +
 	"\tmax_bytes\x18\x02 \x01(\x03H\x01R\bmaxBytes\x88\x01\x01B\n" +
@@ -8037,6 +9062,17 @@ const file_hub_proto_rawDesc = "" +
 	"\x02by\x18\x03 \x01(\tR\x02by\"7\n" +
 	"\x11AccessRuleRemoved\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"\xdc\x01\n" +
+	"\bQuotaSet\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06quotas\x18\x02 \x01(\fR\x06quotas\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\x12-\n" +
+	"\x10max_stored_bytes\x18\x04 \x01(\x04H\x00R\x0emaxStoredBytes\x88\x01\x01\x126\n" +
+	"\x15max_dead_letter_bytes\x18\x05 \x01(\x04H\x01R\x12maxDeadLetterBytes\x88\x01\x01B\x13\n" +
+	"\x11_max_stored_bytesB\x18\n" +
+	"\x16_max_dead_letter_bytes\"2\n" +
+	"\fQuotaRemoved\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\"h\n" +
 	"\fNonceClaimed\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12\x14\n" +
@@ -8047,18 +9083,52 @@ const file_hub_proto_rawDesc = "" +
 	"\x02by\x18\x02 \x01(\tR\x02by\"<\n" +
 	"\x12SealingKeySwitched\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05nodes\x18\x02 \x03(\tR\x05nodes\"\xdf\x01\n" +
+	"\x05nodes\x18\x02 \x03(\tR\x05nodes\"\xfa\x01\n" +
 	"\x12SecretsReencrypted\x12;\n" +
-	"\x05items\x18\x01 \x03(\v2%.quorumhub.v1.SecretsReencrypted.ItemR\x05items\x1a\x8b\x01\n" +
+	"\x05items\x18\x01 \x03(\v2%.quorumhub.v1.SecretsReencrypted.ItemR\x05items\x1a\xa6\x01\n" +
 	"\x04Item\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\x04R\arequest\x12\x10\n" +
 	"\x03was\x18\x03 \x01(\fR\x03was\x12\x16\n" +
 	"\x06sealed\x18\x04 \x01(\fR\x06sealed\x12\x1b\n" +
-	"\bcallback\x18\xc8\x01 \x01(\tR\bcallback\"5\n" +
+	"\bcallback\x18\xc8\x01 \x01(\tR\bcallback\x12\x19\n" +
+	"\agateway\x18\xc9\x01 \x01(\bR\agateway\"5\n" +
 	"\x11SealingKeyRetired\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x0e\n" +
-	"\x02by\x18\x02 \x01(\tR\x02by\"\x95\x01\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"\xb8\x01\n" +
+	"\x0eGatewayApplied\x12\x12\n" +
+	"\x04blob\x18\x01 \x01(\fR\x04blob\x12\x14\n" +
+	"\x05parts\x18\x02 \x01(\rR\x05parts\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\x12\x16\n" +
+	"\x06sealed\x18\x04 \x01(\fR\x06sealed\x12\x12\n" +
+	"\x04hash\x18\x05 \x01(\tR\x04hash\x12\x1f\n" +
+	"\breplaces\x18\x06 \x01(\tH\x00R\breplaces\x88\x01\x01\x12\x0e\n" +
+	"\x02by\x18\a \x01(\tR\x02byB\v\n" +
+	"\t_replaces\"\x8f\x01\n" +
+	"\x0fGatewayDocument\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\fR\x04text\x128\n" +
+	"\x05files\x18\x02 \x03(\v2\".quorumhub.v1.GatewayDocument.FileR\x05files\x1a.\n" +
+	"\x04File\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\x97\x01\n" +
+	"\x0eGatewaySecrets\x12\x12\n" +
+	"\x04salt\x18\x01 \x01(\fR\x04salt\x12=\n" +
+	"\asecrets\x18\x02 \x03(\v2#.quorumhub.v1.GatewaySecrets.SecretR\asecrets\x1a2\n" +
+	"\x06Secret\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x8f\x01\n" +
+	"\x0eTopicLifecycle\x12#\n" +
+	"\rdeprecated_at\x18\x01 \x01(\x03R\fdeprecatedAt\x12\x1b\n" +
+	"\tsunset_at\x18\x02 \x01(\x03R\bsunsetAt\x12\x1c\n" +
+	"\tsuccessor\x18\x03 \x01(\tR\tsuccessor\x12\x1d\n" +
+	"\n" +
+	"retired_at\x18\x04 \x01(\x03R\tretiredAt\"u\n" +
+	"\x11TopicLifecycleSet\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12:\n" +
+	"\tlifecycle\x18\x02 \x01(\v2\x1c.quorumhub.v1.TopicLifecycleR\tlifecycle\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\"'\n" +
+	"\rTopicsRetired\x12\x16\n" +
+	"\x06topics\x18\x01 \x03(\x04R\x06topics\"\x95\x01\n" +
 	"\n" +
 	"LogTrimmed\x126\n" +
 	"\x06ranges\x18\x01 \x03(\v2\x1e.quorumhub.v1.LogTrimmed.RangeR\x06ranges\x12\x16\n" +
@@ -8097,7 +9167,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x0eunlisted_parts\x18I \x01(\x04R\runlistedParts\"7\n" +
 	"\vNodeResumed\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
-	"\x05times\x18\x02 \x01(\x04R\x05times\"\xda\x03\n" +
+	"\x05times\x18\x02 \x01(\x04R\x05times\"\xc9\x04\n" +
 	"\bTopicRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -8117,7 +9187,15 @@ const file_hub_proto_rawDesc = "" +
 	"fetchError\x125\n" +
 	"\tretention\x182 \x01(\v2\x17.quorumhub.v1.RetentionR\tretention\x12\x14\n" +
 	"\x05owner\x18F \x01(\tR\x05owner\x12 \n" +
-	"\vprovisional\x18G \x01(\bR\vprovisional\"\xda\x06\n" +
+	"\vprovisional\x18G \x01(\bR\vprovisional\x12:\n" +
+	"\tlifecycle\x18n \x01(\v2\x1c.quorumhub.v1.TopicLifecycleR\tlifecycle\x121\n" +
+	"\x06stored\x18H \x01(\v2\x19.quorumhub.v1.StoredBytesR\x06stored\"\x91\x01\n" +
+	"\vStoredBytes\x12\x14\n" +
+	"\x05total\x18\x01 \x01(\x04R\x05total\x12\x14\n" +
+	"\x05freed\x18\x02 \x01(\x04R\x05freed\x12\x16\n" +
+	"\x06stride\x18\x03 \x01(\x04R\x06stride\x12!\n" +
+	"\fmark_offsets\x18\x04 \x03(\x04R\vmarkOffsets\x12\x1b\n" +
+	"\tmark_sums\x18\x05 \x03(\x04R\bmarkSums\"\xda\x06\n" +
 	"\x0fSubscriptionRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x1b\n" +
@@ -8242,7 +9320,15 @@ const file_hub_proto_rawDesc = "" +
 	"\bended_at\x18\x03 \x01(\x03R\aendedAt\"W\n" +
 	"\rAccessRuleRow\x12/\n" +
 	"\x04rule\x18\x01 \x01(\v2\x1b.quorumhub.v1.AccessRuleSetR\x04rule\x12\x15\n" +
-	"\x06set_at\x18\x02 \x01(\x03R\x05setAt\"F\n" +
+	"\x06set_at\x18\x02 \x01(\x03R\x05setAt\"K\n" +
+	"\bQuotaRow\x12(\n" +
+	"\x03set\x18\x01 \x01(\v2\x16.quorumhub.v1.QuotaSetR\x03set\x12\x15\n" +
+	"\x06set_at\x18\x02 \x01(\x03R\x05setAt\"\xaa\x01\n" +
+	"\fPrincipalRow\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x12(\n" +
+	"\x10max_stored_bytes\x18\x02 \x01(\x04R\x0emaxStoredBytes\x121\n" +
+	"\x15max_dead_letter_bytes\x18\x03 \x01(\x04R\x12maxDeadLetterBytes\x12'\n" +
+	"\x0fdropped_letters\x18\x04 \x01(\x04R\x0edroppedLetters\"F\n" +
 	"\bNonceRow\x12\x14\n" +
 	"\x05until\x18\x01 \x01(\x03R\x05until\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x0e\n" +
@@ -8263,7 +9349,14 @@ const file_hub_proto_rawDesc = "" +
 	"\x02id\x18\x04 \x01(\x04R\x02id\"g\n" +
 	"\x16CallbackCredentialsRow\x126\n" +
 	"\x03set\x18\x01 \x01(\v2$.quorumhub.v1.CallbackCredentialsSetR\x03set\x12\x15\n" +
-	"\x06set_at\x18\x02 \x01(\x03R\x05setAt*d\n" +
+	"\x06set_at\x18\x02 \x01(\x03R\x05setAt\"\x8f\x01\n" +
+	"\n" +
+	"GatewayRow\x126\n" +
+	"\aapplied\x18\x01 \x01(\v2\x1c.quorumhub.v1.GatewayAppliedR\aapplied\x12\x14\n" +
+	"\x05parts\x18\x02 \x03(\x04R\x05parts\x12\x1d\n" +
+	"\n" +
+	"applied_at\x18\x03 \x01(\x03R\tappliedAt\x12\x14\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05index*d\n" +
 	"\x10NewClusterReason\x12\x1b\n" +
 	"\x17NEW_CLUSTER_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14NEW_CLUSTER_RESTORED\x10\x01\x12\x19\n" +
@@ -8281,7 +9374,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x0ePAUSE_OPERATOR\x10\x00\x12\x0f\n" +
 	"\vPAUSE_OWNER\x10\x01\x12\x15\n" +
 	"\x11PAUSE_OWNER_ENDED\x10\x02\x12\x15\n" +
-	"\x11PAUSE_NOT_ALLOWED\x10\x03*\xa7\x01\n" +
+	"\x11PAUSE_NOT_ALLOWED\x10\x03*\xbe\x01\n" +
 	"\tEndReason\x12\x13\n" +
 	"\x0fEND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10END_UNSUBSCRIBED\x10\x01\x12\x0f\n" +
@@ -8290,7 +9383,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x16END_TOPIC_DEREGISTERED\x10\x04\x12\x10\n" +
 	"\fEND_OPERATOR\x10\x05\x12\r\n" +
 	"\tEND_OWNER\x10\x06\x12\x13\n" +
-	"\x0fEND_OWNER_ENDED\x10\a*g\n" +
+	"\x0fEND_OWNER_ENDED\x10\a\x12\x15\n" +
+	"\x11END_TOPIC_RETIRED\x10\b*g\n" +
 	"\tNodePhase\x12\x12\n" +
 	"\x0eNODE_UNCHANGED\x10\x00\x12\x11\n" +
 	"\rNODE_EXPECTED\x10\x01\x12\x0f\n" +
@@ -8326,7 +9420,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 86)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 100)
 var file_hub_proto_goTypes = []any{
 	(NewClusterReason)(0),             // 0: quorumhub.v1.NewClusterReason
 	(Mode)(0),                         // 1: quorumhub.v1.Mode
@@ -8393,36 +9487,50 @@ var file_hub_proto_goTypes = []any{
 	(*ApiKeysExpired)(nil),            // 62: quorumhub.v1.ApiKeysExpired
 	(*AccessRuleSet)(nil),             // 63: quorumhub.v1.AccessRuleSet
 	(*AccessRuleRemoved)(nil),         // 64: quorumhub.v1.AccessRuleRemoved
-	(*NonceClaimed)(nil),              // 65: quorumhub.v1.NonceClaimed
-	(*SealingKeyAnnounced)(nil),       // 66: quorumhub.v1.SealingKeyAnnounced
-	(*SealingKeySwitched)(nil),        // 67: quorumhub.v1.SealingKeySwitched
-	(*SecretsReencrypted)(nil),        // 68: quorumhub.v1.SecretsReencrypted
-	(*SealingKeyRetired)(nil),         // 69: quorumhub.v1.SealingKeyRetired
-	(*LogTrimmed)(nil),                // 70: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),                   // 71: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),               // 72: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),                  // 73: quorumhub.v1.TopicRow
-	(*SubscriptionRow)(nil),           // 74: quorumhub.v1.SubscriptionRow
-	(*GroupRow)(nil),                  // 75: quorumhub.v1.GroupRow
-	(*CursorRow)(nil),                 // 76: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),                // 77: quorumhub.v1.RequestRow
-	(*FailedRequestRow)(nil),          // 78: quorumhub.v1.FailedRequestRow
-	(*DeadLetterRow)(nil),             // 79: quorumhub.v1.DeadLetterRow
-	(*PendingBlobRow)(nil),            // 80: quorumhub.v1.PendingBlobRow
-	(*MessageBlobRow)(nil),            // 81: quorumhub.v1.MessageBlobRow
-	(*NodeRow)(nil),                   // 82: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),            // 83: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),                 // 84: quorumhub.v1.ApiKeyRow
-	(*AccessRuleRow)(nil),             // 85: quorumhub.v1.AccessRuleRow
-	(*NonceRow)(nil),                  // 86: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),                 // 87: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),               // 88: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),            // 89: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),               // 90: quorumhub.v1.EventResult
-	(*CallbackCredentialsRow)(nil),    // 91: quorumhub.v1.CallbackCredentialsRow
-	(*BatchPublished_Item)(nil),       // 92: quorumhub.v1.BatchPublished.Item
-	(*SecretsReencrypted_Item)(nil),   // 93: quorumhub.v1.SecretsReencrypted.Item
-	(*LogTrimmed_Range)(nil),          // 94: quorumhub.v1.LogTrimmed.Range
+	(*QuotaSet)(nil),                  // 65: quorumhub.v1.QuotaSet
+	(*QuotaRemoved)(nil),              // 66: quorumhub.v1.QuotaRemoved
+	(*NonceClaimed)(nil),              // 67: quorumhub.v1.NonceClaimed
+	(*SealingKeyAnnounced)(nil),       // 68: quorumhub.v1.SealingKeyAnnounced
+	(*SealingKeySwitched)(nil),        // 69: quorumhub.v1.SealingKeySwitched
+	(*SecretsReencrypted)(nil),        // 70: quorumhub.v1.SecretsReencrypted
+	(*SealingKeyRetired)(nil),         // 71: quorumhub.v1.SealingKeyRetired
+	(*GatewayApplied)(nil),            // 72: quorumhub.v1.GatewayApplied
+	(*GatewayDocument)(nil),           // 73: quorumhub.v1.GatewayDocument
+	(*GatewaySecrets)(nil),            // 74: quorumhub.v1.GatewaySecrets
+	(*TopicLifecycle)(nil),            // 75: quorumhub.v1.TopicLifecycle
+	(*TopicLifecycleSet)(nil),         // 76: quorumhub.v1.TopicLifecycleSet
+	(*TopicsRetired)(nil),             // 77: quorumhub.v1.TopicsRetired
+	(*LogTrimmed)(nil),                // 78: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),                   // 79: quorumhub.v1.MetaRow
+	(*NodeResumed)(nil),               // 80: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),                  // 81: quorumhub.v1.TopicRow
+	(*StoredBytes)(nil),               // 82: quorumhub.v1.StoredBytes
+	(*SubscriptionRow)(nil),           // 83: quorumhub.v1.SubscriptionRow
+	(*GroupRow)(nil),                  // 84: quorumhub.v1.GroupRow
+	(*CursorRow)(nil),                 // 85: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),                // 86: quorumhub.v1.RequestRow
+	(*FailedRequestRow)(nil),          // 87: quorumhub.v1.FailedRequestRow
+	(*DeadLetterRow)(nil),             // 88: quorumhub.v1.DeadLetterRow
+	(*PendingBlobRow)(nil),            // 89: quorumhub.v1.PendingBlobRow
+	(*MessageBlobRow)(nil),            // 90: quorumhub.v1.MessageBlobRow
+	(*NodeRow)(nil),                   // 91: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),            // 92: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),                 // 93: quorumhub.v1.ApiKeyRow
+	(*AccessRuleRow)(nil),             // 94: quorumhub.v1.AccessRuleRow
+	(*QuotaRow)(nil),                  // 95: quorumhub.v1.QuotaRow
+	(*PrincipalRow)(nil),              // 96: quorumhub.v1.PrincipalRow
+	(*NonceRow)(nil),                  // 97: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),                 // 98: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),               // 99: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),            // 100: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),               // 101: quorumhub.v1.EventResult
+	(*CallbackCredentialsRow)(nil),    // 102: quorumhub.v1.CallbackCredentialsRow
+	(*GatewayRow)(nil),                // 103: quorumhub.v1.GatewayRow
+	(*BatchPublished_Item)(nil),       // 104: quorumhub.v1.BatchPublished.Item
+	(*SecretsReencrypted_Item)(nil),   // 105: quorumhub.v1.SecretsReencrypted.Item
+	(*GatewayDocument_File)(nil),      // 106: quorumhub.v1.GatewayDocument.File
+	(*GatewaySecrets_Secret)(nil),     // 107: quorumhub.v1.GatewaySecrets.Secret
+	(*LogTrimmed_Range)(nil),          // 108: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	10,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -8440,7 +9548,7 @@ var file_hub_proto_depIdxs = []int32{
 	51,  // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
 	58,  // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
 	59,  // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	70,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	78,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
 	41,  // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
 	43,  // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
 	44,  // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
@@ -8451,7 +9559,7 @@ var file_hub_proto_depIdxs = []int32{
 	61,  // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
 	63,  // 24: quorumhub.v1.Event.access_rule_set:type_name -> quorumhub.v1.AccessRuleSet
 	64,  // 25: quorumhub.v1.Event.access_rule_removed:type_name -> quorumhub.v1.AccessRuleRemoved
-	65,  // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	67,  // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
 	31,  // 27: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
 	32,  // 28: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
 	21,  // 29: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
@@ -8463,10 +9571,10 @@ var file_hub_proto_depIdxs = []int32{
 	54,  // 35: quorumhub.v1.Event.dead_letters_replayed:type_name -> quorumhub.v1.DeadLettersReplayed
 	56,  // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
 	15,  // 37: quorumhub.v1.Event.new_cluster_forced:type_name -> quorumhub.v1.NewClusterForced
-	66,  // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
-	67,  // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
-	68,  // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
-	69,  // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
+	68,  // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
+	69,  // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
+	70,  // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
+	71,  // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
 	37,  // 42: quorumhub.v1.Event.subscription_imported:type_name -> quorumhub.v1.SubscriptionImported
 	62,  // 43: quorumhub.v1.Event.api_keys_expired:type_name -> quorumhub.v1.ApiKeysExpired
 	39,  // 44: quorumhub.v1.Event.owner_ended:type_name -> quorumhub.v1.OwnerEnded
@@ -8474,65 +9582,77 @@ var file_hub_proto_depIdxs = []int32{
 	57,  // 46: quorumhub.v1.Event.callback_credentials_set:type_name -> quorumhub.v1.CallbackCredentialsSet
 	47,  // 47: quorumhub.v1.Event.node_urls_set:type_name -> quorumhub.v1.NodeUrlsSet
 	33,  // 48: quorumhub.v1.Event.subscription_signature_set:type_name -> quorumhub.v1.SubscriptionSignatureSet
-	0,   // 49: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
-	13,  // 50: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
-	20,  // 51: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
-	13,  // 52: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
-	92,  // 53: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	13,  // 54: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
-	20,  // 55: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
-	13,  // 56: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
-	26,  // 57: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
-	1,   // 58: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	30,  // 59: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	29,  // 60: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	13,  // 61: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
-	2,   // 62: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
-	3,   // 63: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
-	35,  // 64: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	27,  // 65: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
-	4,   // 66: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	3,   // 67: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
-	42,  // 68: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	5,   // 69: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
-	6,   // 70: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	7,   // 71: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
-	49,  // 72: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	50,  // 73: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
-	49,  // 74: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
-	52,  // 75: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	55,  // 76: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
-	52,  // 77: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
-	13,  // 78: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
-	8,   // 79: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	13,  // 80: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
-	13,  // 81: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
-	93,  // 82: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
-	94,  // 83: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	72,  // 84: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	26,  // 85: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
-	30,  // 86: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	28,  // 87: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
-	29,  // 88: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	3,   // 89: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
-	30,  // 90: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	76,  // 91: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	49,  // 92: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	27,  // 93: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	1,   // 94: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
-	52,  // 95: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	5,   // 96: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	60,  // 97: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	63,  // 98: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
-	88,  // 99: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	89,  // 100: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	90,  // 101: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	57,  // 102: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
-	103, // [103:103] is the sub-list for method output_type
-	103, // [103:103] is the sub-list for method input_type
-	103, // [103:103] is the sub-list for extension type_name
-	103, // [103:103] is the sub-list for extension extendee
-	0,   // [0:103] is the sub-list for field type_name
+	72,  // 49: quorumhub.v1.Event.gateway_applied:type_name -> quorumhub.v1.GatewayApplied
+	76,  // 50: quorumhub.v1.Event.topic_lifecycle_set:type_name -> quorumhub.v1.TopicLifecycleSet
+	77,  // 51: quorumhub.v1.Event.topics_retired:type_name -> quorumhub.v1.TopicsRetired
+	65,  // 52: quorumhub.v1.Event.quota_set:type_name -> quorumhub.v1.QuotaSet
+	66,  // 53: quorumhub.v1.Event.quota_removed:type_name -> quorumhub.v1.QuotaRemoved
+	0,   // 54: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
+	13,  // 55: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
+	20,  // 56: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
+	13,  // 57: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
+	104, // 58: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	13,  // 59: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
+	20,  // 60: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
+	13,  // 61: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
+	26,  // 62: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
+	1,   // 63: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	30,  // 64: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	29,  // 65: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	13,  // 66: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
+	2,   // 67: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
+	3,   // 68: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
+	35,  // 69: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	27,  // 70: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
+	4,   // 71: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	3,   // 72: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
+	42,  // 73: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	5,   // 74: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	6,   // 75: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	7,   // 76: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
+	49,  // 77: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	50,  // 78: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
+	49,  // 79: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
+	52,  // 80: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	55,  // 81: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
+	52,  // 82: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
+	13,  // 83: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
+	8,   // 84: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	13,  // 85: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
+	13,  // 86: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
+	105, // 87: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
+	106, // 88: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
+	107, // 89: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
+	75,  // 90: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	108, // 91: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	80,  // 92: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	26,  // 93: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	75,  // 94: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	82,  // 95: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
+	30,  // 96: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	28,  // 97: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
+	29,  // 98: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	3,   // 99: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
+	30,  // 100: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	85,  // 101: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	49,  // 102: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	27,  // 103: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	1,   // 104: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
+	52,  // 105: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	5,   // 106: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	60,  // 107: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	63,  // 108: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
+	65,  // 109: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
+	99,  // 110: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	100, // 111: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	101, // 112: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	57,  // 113: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
+	72,  // 114: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
+	115, // [115:115] is the sub-list for method output_type
+	115, // [115:115] is the sub-list for method input_type
+	115, // [115:115] is the sub-list for extension type_name
+	115, // [115:115] is the sub-list for extension extendee
+	0,   // [0:115] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -8587,15 +9707,22 @@ func file_hub_proto_init() {
 		(*Event_CallbackCredentialsSet)(nil),
 		(*Event_NodeUrlsSet)(nil),
 		(*Event_SubscriptionSignatureSet)(nil),
+		(*Event_GatewayApplied)(nil),
+		(*Event_TopicLifecycleSet)(nil),
+		(*Event_TopicsRetired)(nil),
+		(*Event_QuotaSet)(nil),
+		(*Event_QuotaRemoved)(nil),
 	}
 	file_hub_proto_msgTypes[17].OneofWrappers = []any{}
+	file_hub_proto_msgTypes[56].OneofWrappers = []any{}
+	file_hub_proto_msgTypes[63].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   86,
+			NumMessages:   100,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,9 +1,12 @@
 package problem
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -29,10 +32,24 @@ type Details struct { //nolint:errname // the term of RFC 9457
 	AcceptEncoding string        // the Accept-Encoding header of a 415 (RFC 9110 section 15.5.16)
 	// Quota is the amount that a principal may have and that a 403 or 429 is about; nil: none.
 	Quota *hub.QuotaUse
+	// Places are what is wrong with a text, and where.
+	Places []Place
+	// Successor is the URL of what takes the place of something that is gone; empty: nothing. It is also sent as a Link header.
+	Successor string
 	// Limit names the limit that a 429 ran into. It is for metrics and never sent.
 	Limit string
 	// HangUp closes the connection without reading the rest of the request's body, which net/http would otherwise do.
 	HangUp bool
+}
+
+// Place is one thing that is wrong with a text.
+type Place struct {
+	Line   int    `json:"line,omitempty" xml:"line,omitempty"` // from 1; 0: unknown
+	Column int    `json:"column,omitempty" xml:"column,omitempty"`
+	Path   string `json:"path,omitempty" xml:"path,omitempty"`
+	// Pointer is a JSON pointer (RFC 6901) into a request's body.
+	Pointer string `json:"pointer,omitempty" xml:"pointer,omitempty"`
+	Detail  string `json:"detail" xml:"detail"`
 }
 
 // Error returns the problem as one line.
@@ -86,6 +103,8 @@ func ofHub(e *hub.Error) *Details {
 		if e.Param != "" {
 			d.Limit = "callback"
 		}
+	case hub.CodeRetired:
+		d.Status, d.Code, d.Successor = http.StatusGone, "retired", e.Successor
 	case hub.CodeInternal:
 		return nil
 	}
@@ -104,42 +123,89 @@ func Internal(correlationID string) *Details {
 		Detail: "internal error; the node's log has it under " + correlationID}
 }
 
-// Write answers in the form the request's Accept header prefers: problem details, or else plain text, which WebSub 5.1.2
-// asks for.
-func (d *Details) Write(w http.ResponseWriter, r *http.Request, correlationID string) {
-	w.Header().Set("Vary", "Accept")
-	if prefersJSON(r.Header["Accept"]) {
-		d.WriteJSON(w, correlationID)
-		return
+// Write answers in the form that the request's Accept header prefers among forms, and as Prefer says if it has no preference.
+// Without forms, they are plain text, which WebSub 5.1.2 asks for, and JSON.
+func (d *Details) Write(w http.ResponseWriter, r *http.Request, correlationID string, forms ...Form) {
+	if len(forms) == 0 {
+		forms = []Form{Text, JSON}
 	}
-	d.writeHeader(w, "text/plain; charset=utf-8")
-	_, _ = w.Write([]byte(OneLine(d.Error()) + "\n")) // fails only if the client is gone
+	w.Header().Set("Vary", "Accept")
+	d.WriteAs(w, Prefer(r.Header["Accept"], forms...), correlationID)
 }
 
-// WriteJSON answers with problem details whatever the client prefers.
+// WriteJSON answers with problem details in JSON whatever the client prefers.
 func (d *Details) WriteJSON(w http.ResponseWriter, correlationID string) {
-	body, err := json.Marshal(struct {
-		Type          string `json:"type"`
-		Title         string `json:"title"`
-		Status        int    `json:"status"`
-		Detail        string `json:"detail"`
-		Code          string `json:"code"`
-		Param         string `json:"param,omitempty"`
-		Quota         *quota `json:"quota,omitempty"`
-		CorrelationID string `json:"correlation_id"`
-	}{typePrefix + d.Code, http.StatusText(d.Status), d.Status, OneLine(d.Error()), d.Code, d.Param, quotaOf(d.Quota), correlationID})
+	d.WriteAs(w, JSON, correlationID)
+}
+
+// WriteAs answers in the given form whatever the client prefers.
+func (d *Details) WriteAs(w http.ResponseWriter, form Form, correlationID string) {
+	var body []byte
+	var err error
+	var contentType string
+	switch form {
+	case JSON:
+		contentType = "application/problem+json"
+		body, err = json.Marshal(d.document(correlationID))
+	case XML:
+		contentType = "application/problem+xml"
+		body, err = xml.Marshal(d.document(correlationID))
+		body = append([]byte(xml.Header), body...)
+	default:
+		contentType = "text/plain; charset=utf-8"
+		body = []byte(d.line())
+	}
 	if err != nil {
 		panic(err) // strings and numbers always encode
 	}
-	d.writeHeader(w, "application/problem+json")
+	d.writeHeader(w, contentType)
 	_, _ = w.Write(append(body, '\n')) // fails only if the client is gone
 }
 
-// quota is a quota in JSON.
+// line is the problem as one line, with the first places that are wrong.
+func (d *Details) line() string {
+	const most = 3
+	line := d.Error()
+	for i, p := range d.Places {
+		if i == most {
+			line += fmt.Sprintf("; and %d more", len(d.Places)-most)
+			break
+		}
+		line += "; " + cmp.Or(p.Pointer, p.Path, "the document") + ": " + p.Detail
+	}
+	return OneLine(line)
+}
+
+// document is a problem as RFC 9457 writes it, in JSON and, with the namespace and the arrays of its appendix B, in XML.
+type document struct {
+	XMLName       xml.Name `json:"-" xml:"urn:ietf:rfc:7807 problem"`
+	Type          string   `json:"type" xml:"type"`
+	Title         string   `json:"title" xml:"title"`
+	Status        int      `json:"status" xml:"status"`
+	Detail        string   `json:"detail" xml:"detail"`
+	Code          string   `json:"code" xml:"code"`
+	Param         string   `json:"param,omitempty" xml:"param,omitempty"`
+	Quota         *quota   `json:"quota,omitempty" xml:"quota,omitempty"`
+	Errors        []Place  `json:"errors,omitempty" xml:"errors>i,omitempty"`
+	Successor     string   `json:"successor,omitempty" xml:"successor,omitempty"`
+	CorrelationID string   `json:"correlation_id" xml:"correlation_id"`
+}
+
+func (d *Details) document(correlationID string) document {
+	doc := document{Type: typePrefix + d.Code, Title: http.StatusText(d.Status), Status: d.Status, Detail: OneLine(d.Error()),
+		Code: d.Code, Param: d.Param, Quota: quotaOf(d.Quota), Successor: OneLine(d.Successor), CorrelationID: correlationID}
+	for _, p := range d.Places {
+		p.Path, p.Pointer, p.Detail = OneLine(p.Path), OneLine(p.Pointer), OneLine(p.Detail)
+		doc.Errors = append(doc.Errors, p)
+	}
+	return doc
+}
+
+// quota is a quota in a document.
 type quota struct {
-	Name  string `json:"name"`
-	Limit int    `json:"limit"`
-	Used  int    `json:"used"`
+	Name  string `json:"name" xml:"name"`
+	Limit int64  `json:"limit" xml:"limit"`
+	Used  int64  `json:"used" xml:"used"`
 }
 
 func quotaOf(u *hub.QuotaUse) *quota {
@@ -162,6 +228,9 @@ func (d *Details) writeHeader(w http.ResponseWriter, contentType string) {
 	}
 	if d.AcceptEncoding != "" {
 		h.Set("Accept-Encoding", d.AcceptEncoding)
+	}
+	if d.Successor != "" {
+		h.Add("Link", "<"+d.Successor+">; rel=\"successor-version\"")
 	}
 	if d.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(Seconds(d.RetryAfter)))

@@ -1,14 +1,19 @@
 package registry
 
-import "time"
+import (
+	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
 
 // Document is a registry as it is applied and replicated: its text and everything the text refers to.
 type Document struct {
 	// Text is the registry in YAML, JSON or XML.
 	Text []byte
-	// Files are the files that the text names, by the name it uses: JSON Schemas, certificates, revocation lists.
+	// Files are the files that the text names, by the name it uses: JSON Schemas, certificates, revocation lists, accounts.
 	Files map[string][]byte
-	// Secrets are the values of the references ${NAME} in the text, by NAME. They are never shown or logged.
+	// Secrets are the values of the references ${NAME} in the text, by NAME, and of ${file:NAME}, by file:NAME. They are never
+	// shown or logged.
 	Secrets map[string]string
 }
 
@@ -27,7 +32,17 @@ type Registry struct {
 	Keys     map[string]Key
 	Services []Service
 	Topics   []TopicPolicy // the first match wins
+	// Schemas are the JSON Schemas that bodies and responses name, compiled, by file name.
+	Schemas map[string]*jsonschema.Schema
+	// Files are the document's.
+	Files map[string][]byte
 }
+
+// Names that need no entry in Sequences: the hub's own order of authenticators, and nobody's credentials.
+const (
+	AuthDefault = "default"
+	AuthNone    = "none"
+)
 
 // Defaults apply to every version that does not say otherwise.
 type Defaults struct {
@@ -49,8 +64,8 @@ const (
 // Upstream is a service behind the gateway, at one or more addresses. Nothing else is ever called.
 type Upstream struct {
 	Name    string
-	URLs    []string
-	Retry   int // further attempts of an idempotent request
+	URLs    []string // without a slash at the end
+	Retry   int      // further attempts of an idempotent request
 	Breaker Breaker
 	Headers map[string]string // secrets resolved
 	// Timeout bounds the connection and the response's header; 0: what is left of the version's Timeout.
@@ -79,7 +94,7 @@ type Verifier struct {
 	Name      string
 	Scheme    string // github, stripe, slack, standard-webhooks or hmac
 	Secrets   []string
-	Tolerance time.Duration
+	Tolerance time.Duration // 0: the scheme's own
 	// The rest is for hmac.
 	Header, Algorithm, Encoding, Prefix, TimestampHeader, IDHeader string
 }
@@ -97,7 +112,7 @@ type Step struct {
 type Trust struct {
 	Name  string
 	Roots []byte
-	CRL   []byte
+	CRL   []byte // PEM or DER; nil: none
 }
 
 // Key is a private key of the hub, in PEM or as a JWK.
@@ -109,16 +124,18 @@ type Key struct {
 // Service is one entry of the registry: a relative URI and its versions.
 type Service struct {
 	Name string
-	// URI is relative to the prefix, without a leading slash. One that ends in /* matches all below it.
+	// URI is relative to the prefix, without a leading slash. A segment {name} stands for any one segment. One that ends in /* in the
+	// text matches all below it.
 	URI      string
-	Wildcard bool // URI ended in /*, which is cut off
+	Wildcard bool // the text's URI ends in /*, which is cut off; URI "" is then everything
 	Aliases  []Alias
 	Default  string // the version of requests that name none
 	Versions []Version
 	Position Position
 }
 
-// Alias is another URI of a service. Status 0 means that requests are rewritten inside, with a Deprecation header.
+// Alias is another URI of a service; it is a wildcard if the service's is. Status 0 means that requests are rewritten inside, with a
+// Deprecation header.
 type Alias struct {
 	URI    string
 	Status int
@@ -138,15 +155,15 @@ const (
 type Version struct {
 	Version      string
 	Status       Status
-	DeprecatedAt time.Time
-	SunsetAt     time.Time
-	Successor    string
-	Target       Target
-	Methods      []string
+	DeprecatedAt time.Time // zero: not said
+	SunsetAt     time.Time // zero: not said
+	Successor    string    // another version of the service; empty: none
+	Target       Target    // a retired version may have none: its Kind is empty
+	Methods      []string  // upper case; a HEAD or OPTIONS is only served if it is listed
 	Timeout      time.Duration
 	MaxBody      int64 // bytes
 	Auth         string
-	Permission   *Permission
+	Permission   *Permission // nil: every authenticated caller may
 	Params       []Param
 	Body         *Body
 	Response     Response
@@ -177,8 +194,20 @@ type Target struct {
 	Kind TargetKind
 	// Name is the upstream, the topic or the hub's operation.
 	Name string
-	// Path is the path at the upstream.
+	// Path is the path at the upstream; see Match.UpstreamPath.
 	Path string
+}
+
+// String returns the target as in the registry's text.
+func (t Target) String() string {
+	switch t.Kind {
+	case TargetUpstream:
+		return t.Name + ":" + t.Path
+	case "":
+		return ""
+	default:
+		return string(t.Kind) + ":" + t.Name
+	}
 }
 
 // Permission is what the caller must be allowed.
@@ -190,14 +219,15 @@ type Param struct {
 	In       string // query, header or path
 	Required bool
 	Pattern  string // a regular expression (RE2) for the whole value; empty: any
-	MaxBytes int
+	MaxBytes int    // 0: no limit of its own
 }
 
 // Body is what a request's body must be.
 type Body struct {
-	Schema   string // name of a JSON Schema among the document's files; empty: any
-	Consumes []Format
-	Enforce  bool
+	Schema   string   // name of a JSON Schema among Registry.Schemas; empty: any
+	Consumes []Format // empty: any content type
+	// Enforce is false for topics where a body that breaks the schema is reported but accepted. Of services it is always true.
+	Enforce bool
 }
 
 // Response is what happens to an upstream's response.
@@ -240,7 +270,7 @@ type Verify struct {
 
 // TopicPolicy is what the gateway does with a topic's publishes, subscribes and deliveries.
 type TopicPolicy struct {
-	Match     string // a pattern as in access rules
+	Match     string // see ParsePattern
 	Publish   *PublishPolicy
 	Subscribe *SubscribePolicy
 	Deliver   *DeliverPolicy
@@ -249,15 +279,15 @@ type TopicPolicy struct {
 
 // PublishPolicy is checked before a message is stored.
 type PublishPolicy struct {
-	Auth   string
+	Auth   string // empty: whatever the hub accepts
 	Body   *Body
 	Limits Limits
 }
 
 // SubscribePolicy is checked before a subscription is asked for.
 type SubscribePolicy struct {
-	Auth          string
-	CallbackHosts []string
+	Auth          string   // empty: whatever the hub accepts
+	CallbackHosts []string // host names, *. before one for all names below it; empty: any
 	RequireHTTPS  bool
 	Limits        Limits
 }
@@ -265,7 +295,7 @@ type SubscribePolicy struct {
 // DeliverPolicy changes what is sent to callbacks.
 type DeliverPolicy struct {
 	Headers map[string]string
-	Strip   []string
+	Strip   []string // JSON pointers
 	Protect *Protect
 }
 
