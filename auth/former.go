@@ -11,8 +11,8 @@ import (
 // certain.
 func (g *Guard) MayStill(owner string, key *hub.APIKey, a Action, topic string) bool {
 	p, unknown := former(owner, key)
-	p.aliases = g.links[owner]
-	rules := g.rules.Rules()
+	p.aliases = g.gate().links[owner]
+	rules := g.rules().Rules()
 	for i := range rules {
 		r := &rules[i]
 		if !r.covers(a) {

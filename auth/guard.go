@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 )
 
 // Caller is who sent a request and how to find it in the log.
@@ -71,30 +72,110 @@ func (d *DeniedError) Brief() string {
 
 // Guard authenticates and authorizes every request, and writes the audit log. Safe for concurrent use.
 type Guard struct {
-	*Gate
-	rules *RuleSet
-	audit Audit
+	force atomic.Pointer[inForce]
 	node  string
 	log   *slog.Logger
 }
 
+// inForce is what a Guard decides by.
+type inForce struct {
+	*Gate
+	rules *RuleSet
+	audit Audit
+}
+
 // NewGuard makes a Guard. node is the ID of the node that audit lines name.
 func NewGuard(g *Gate, rules *RuleSet, audit Audit, node string, log *slog.Logger) *Guard {
-	return &Guard{Gate: g, rules: rules, audit: audit, node: node, log: log}
+	out := &Guard{node: node, log: log}
+	out.Replace(g, rules, audit)
+	return out
+}
+
+// Replace puts other authenticators and rules in force. A request under way may have been authenticated by the former ones; what it
+// may do is decided by these.
+func (g *Guard) Replace(gate *Gate, rules *RuleSet, audit Audit) {
+	g.force.Store(&inForce{gate, rules, audit})
+}
+
+func (g *Guard) gate() *Gate { return g.force.Load().Gate }
+
+func (g *Guard) rules() *RuleSet { return g.force.Load().rules }
+
+// Authenticate is Gate.Authenticate.
+func (g *Guard) Authenticate(ctx context.Context, r *Request) (*Principal, error) {
+	return g.gate().Authenticate(ctx, r)
+}
+
+// Challenges is Gate.Challenges.
+func (g *Guard) Challenges() []string { return g.gate().Challenges() }
+
+// Demand returns how callers must prove who they are: by the authenticator of a name or, with steps, by a sequence, as Gate.Way and
+// Gate.Sequence have it. It follows Replace. The error says what the authenticators in force now lack.
+func (g *Guard) Demand(name string, steps []Step) (*Demand, error) {
+	d := &Demand{guard: g, name: name, steps: steps}
+	_, err := d.now()
+	return d, err
+}
+
+// Demand is a Way by the authenticators in force. Safe for concurrent use.
+type Demand struct {
+	guard *Guard
+	name  string
+	steps []Step
+	known atomic.Pointer[wayAt]
+}
+
+type wayAt struct {
+	gate *Gate
+	way  *Way
+	err  error
+}
+
+func (d *Demand) now() (*Way, error) {
+	gate := d.guard.gate()
+	at := d.known.Load()
+	if at == nil || at.gate != gate {
+		at = &wayAt{gate: gate}
+		if d.steps == nil {
+			at.way, at.err = gate.Way(d.name)
+		} else {
+			at.way, at.err = gate.Sequence(d.steps)
+		}
+		d.known.Store(at)
+	}
+	return at.way, at.err
+}
+
+// Authenticate is Way.Authenticate, or ErrUnavailable (wrapped) while an authenticator is missing.
+func (d *Demand) Authenticate(ctx context.Context, r *Request) (*Principal, error) {
+	way, err := d.now()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return way.Authenticate(ctx, r)
+}
+
+// Challenges is Way.Challenges.
+func (d *Demand) Challenges() []string {
+	way, err := d.now()
+	if err != nil {
+		return nil
+	}
+	return way.Challenges()
 }
 
 // Rules returns the rules in force. The slice must not be changed.
-func (g *Guard) Rules() []Rule { return g.rules.Rules() }
+func (g *Guard) Rules() []Rule { return g.rules().Rules() }
 
 // CheckRule reports the first mistake in a rule, and whether auth.file leaves it open whom it names.
-func (g *Guard) CheckRule(r *Rule) error { return g.rules.settings.CheckRule(r) }
+func (g *Guard) CheckRule(r *Rule) error { return g.rules().settings.CheckRule(r) }
 
 // FromFile reports whether auth.file defines a rule of this name.
-func (g *Guard) FromFile(name string) bool { return g.rules.fromFile(name) }
+func (g *Guard) FromFile(name string) bool { return g.rules().fromFile(name) }
 
 // May reports whether the rules allow a principal an action on the hub. It audits nothing.
 func (g *Guard) May(p *Principal, a Action) bool {
-	return Decide(g.rules.Rules(), p, a, "").Allowed
+	return Decide(g.rules().Rules(), p, a, "").Allowed
 }
 
 // Allow returns nil if the caller of ctx may perform an action on a topic, or on the hub if topic is empty, and else a *DeniedError.
@@ -102,9 +183,10 @@ func (g *Guard) May(p *Principal, a Action) bool {
 // is a *RefusalError if they were used before.
 func (g *Guard) Allow(ctx context.Context, a Action, topic string) error {
 	c := CallerOf(ctx)
-	d := Decide(g.rules.Rules(), c.Principal, a, topic)
+	d := Decide(g.rules().Rules(), c.Principal, a, topic)
 	reading := a == ActionRead || a == ActionView
-	if !d.Allowed || !reading && (a != ActionPublish || g.audit == AuditAll) {
+	frequent := a == ActionPublish || a == ActionCall // and written in logs of their own
+	if !d.Allowed || !reading && (!frequent || g.force.Load().audit == AuditAll) {
 		g.decided(ctx, &c, a, topic, d)
 	}
 	if !d.Allowed {
@@ -119,12 +201,17 @@ func (g *Guard) Settle(ctx context.Context) error {
 	return c.settle(ctx)
 }
 
+// Holds reports whether the rules allow the caller of ctx an action on a topic or resource. It audits nothing and settles nothing.
+func (g *Guard) Holds(ctx context.Context, a Action, topic string) bool {
+	return Decide(g.rules().Rules(), CallerOf(ctx).Principal, a, topic).Allowed
+}
+
 // AllowOwn admits a principal to an action on what it owns, for which it needs no rule. It is a *DeniedError for anonymous callers.
 func (g *Guard) AllowOwn(ctx context.Context, a Action) error {
 	c := CallerOf(ctx)
 	d := Decision{Allowed: c.Principal.ID != "", own: true}
 	if !d.Allowed {
-		d = Decide(g.rules.Rules(), c.Principal, a, "")
+		d = Decide(g.rules().Rules(), c.Principal, a, "")
 	}
 	if !d.Allowed || a != ActionView {
 		g.decided(ctx, &c, a, "", d)

@@ -25,7 +25,7 @@ func (g *Guard) authorize(ctx context.Context, a hub.Action, topic string) error
 	if a == hub.ActionJoinGroup {
 		// Asked of everybody who names a group, whoever's it is; a no is no refusal.
 		p := CallerOf(ctx).Principal
-		if d := Decide(g.rules.Rules(), p, ActionGroupJoin, topic); !d.Allowed {
+		if d := Decide(g.rules().Rules(), p, ActionGroupJoin, topic); !d.Allowed {
 			return &DeniedError{Principal: p, Action: ActionGroupJoin, Decision: d}
 		}
 		return nil

@@ -102,5 +102,5 @@ func (g *Guard) Quotas(ctx context.Context, principal string) Quotas {
 	if p := CallerOf(ctx).Principal; p.Is(principal) {
 		roles = p.Roles
 	}
-	return g.rules.settings.quotasOf(principal, roles)
+	return g.rules().settings.quotasOf(principal, roles)
 }

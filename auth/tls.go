@@ -1,10 +1,12 @@
 package auth
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -17,8 +19,9 @@ type ServerTLS struct {
 	// Failed is called when files cannot be read while good ones are in force.
 	Failed func(error)
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the names, too, once Config was called
 	config  *tls.Config
+	told    *tls.Config // the one that Reload compares with
 	stamp   string
 	checked time.Time
 }
@@ -38,6 +41,37 @@ func (t *ServerTLS) Config() (*tls.Config, error) {
 	}, nil
 }
 
+// Reload reads the files of the given names at once. It reports whether the certificates differ from those at the start or at the last
+// Reload. What is in force stays if there is an error.
+func (t *ServerTLS) Reload(cert, key, clientCA string) (changed bool, err error) {
+	next := &ServerTLS{Cert: cert, Key: key, ClientCA: clientCA}
+	if next.config, err = next.load(); err != nil {
+		return false, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	changed = !sameTLS(t.told, next.config)
+	t.Cert, t.Key, t.ClientCA = cert, key, clientCA
+	t.stamp, t.checked = t.stampOf(), time.Time{}
+	if changed || !sameTLS(t.config, next.config) {
+		t.config = next.config
+	}
+	t.told = t.config
+	return changed, nil
+}
+
+// Leaf returns the certificate in force. Config must have been called.
+func (t *ServerTLS) Leaf() *x509.Certificate {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.config.Certificates[0].Leaf
+}
+
+func sameTLS(a, b *tls.Config) bool {
+	return slices.EqualFunc(a.Certificates[0].Certificate, b.Certificates[0].Certificate, bytes.Equal) &&
+		(a.ClientCAs == b.ClientCAs || a.ClientCAs != nil && b.ClientCAs != nil && a.ClientCAs.Equal(b.ClientCAs))
+}
+
 func (t *ServerTLS) current(now time.Time) (*tls.Config, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -53,6 +87,9 @@ func (t *ServerTLS) current(now time.Time) (*tls.Config, error) {
 	switch {
 	case err == nil:
 		t.config, t.stamp = c, stamp
+		if t.told == nil {
+			t.told = c
+		}
 	case t.config == nil:
 		return nil, err
 	case stamp != t.stamp && t.Failed != nil:

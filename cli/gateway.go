@@ -18,10 +18,12 @@ import (
 
 // gatewayCmd groups the commands for the gateway.
 type gatewayCmd struct {
+	Check  gatewayCheckCmd  `cmd:"" help:"Check a registry, without a hub."`
 	Apply  applyGatewayCmd  `cmd:"" help:"Make a file the registry of the gateway, on all nodes at once."`
 	Diff   diffGatewayCmd   `cmd:"" help:"Show what applying a file would change. The exit code is 6 if anything would."`
 	Show   showGatewayCmd   `cmd:"" help:"Print the registry as it was applied, without its secrets."`
-	Routes gatewayRoutesCmd `cmd:"" help:"List the routes that a node serves."`
+	Routes gatewayRoutesCmd `cmd:"" help:"List the routes that a node serves, or those of a registry's file."`
+	Schema gatewaySchemaCmd `cmd:"" help:"Print the JSON Schema of the registry, for editors."`
 	Usage  gatewayUsageCmd  `cmd:"" help:"Show who calls which version, over all nodes."`
 }
 
@@ -201,66 +203,6 @@ func (c *showGatewayCmd) Run(ctx context.Context, s Streams) error {
 		err := json.Unmarshal(raw, &doc)
 		return strings.TrimRight(terminal.Printable(doc.Text), "\n"), err
 	}, "hash", "text")
-}
-
-type gatewayRoutesCmd struct {
-	hubFlags
-	JSON bool `name:"json" help:"Print JSON: {\"hash\": ..., \"services\": [...]}."`
-}
-
-// Run lists what the node at --hub serves.
-func (c *gatewayRoutesCmd) Run(ctx context.Context, s Streams) error {
-	hub, err := c.client()
-	if err != nil {
-		return err
-	}
-	defer hub.Close()
-	raw, err := hub.Call(ctx, http.MethodGet, "/v1/gateway", nil, "hash", "services")
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return writeJSON(s.Out, raw)
-	}
-	var out struct {
-		Hash     string
-		Services []struct {
-			URI      string
-			Default  string
-			Versions []struct {
-				Version, Status, Target, Auth, Permission, Successor string
-				Methods                                              []string
-				SunsetAt                                             string `json:"sunset_at"`
-			}
-		}
-		Errors []string
-	}
-	if err := json.Unmarshal(raw, &out); err != nil {
-		return hub.Unexpected("/v1/gateway", err)
-	}
-	table := s.table()
-	table.Row("URI\tVERSION\tSTATUS\tMETHODS\tTARGET\tAUTH\tPERMISSION")
-	for _, svc := range out.Services {
-		for _, v := range svc.Versions {
-			version := terminal.OneLine(v.Version)
-			if v.Version == svc.Default {
-				version += " (default)"
-			}
-			status := terminal.OneLine(v.Status)
-			if v.Status == "deprecated" && v.SunsetAt != "" {
-				status += " until " + terminal.OneLine(v.SunsetAt)
-			}
-			table.Row(fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s", terminal.OneLine(svc.URI), version, status, terminal.OrDash(strings.Join(v.Methods, " ")),
-				terminal.OrDash(v.Target), terminal.OrDash(v.Auth), terminal.OrDash(v.Permission)))
-		}
-	}
-	if err := table.Write(s.Out); err != nil {
-		return err
-	}
-	for _, e := range out.Errors {
-		fmt.Fprintln(s.Err, "warning: "+terminal.OneLine(e))
-	}
-	return nil
 }
 
 type gatewayUsageCmd struct {

@@ -43,7 +43,7 @@ func OpenFaulty(ctx context.Context, opts Options, f Faults) (*Node, error) {
 		return nil, err
 	}
 	n.engine = &faultyEngine{Store: n.store, faults: f}
-	n.snapshots = newSnapshotStore(n.engine)
+	n.snapshots = newSnapshotStore(n.engine, &n.installing)
 	if f.InstallUnchecked {
 		n.snapshots = uncheckedSnapshots{n.snapshots}
 	}
@@ -155,6 +155,11 @@ func (s uncheckedSink) Close() error {
 // CheckEventLevel refuses an event that needs a higher feature level than the cluster has.
 func CheckEventLevel(e *hubpb.Event, need, has uint32) error { return checkEventLevel(e, need, has) }
 
+// AliveWithin is Alive with another patience for applying entries.
+func (n *Node) AliveWithin(ctx context.Context, patience time.Duration) error {
+	return n.alive(ctx, patience)
+}
+
 // CompactLog makes raft take a snapshot and compact its log now.
 func (n *Node) CompactLog() error { return n.raft.Snapshot().Error() }
 
@@ -177,7 +182,7 @@ func (n *Node) Raft() *raft.Raft { return n.raft }
 
 // PersistAt persists as for a snapshot at this position.
 func (n *Node) PersistAt(index, term uint64, c raft.Configuration, configurationIndex uint64) error {
-	sink, err := newSnapshotStore(n.store).Create(1, index, term, c, configurationIndex, nil)
+	sink, err := newSnapshotStore(n.store, new(activity)).Create(1, index, term, c, configurationIndex, nil)
 	if err != nil {
 		return err
 	}
@@ -186,7 +191,7 @@ func (n *Node) PersistAt(index, term uint64, c raft.Configuration, configuration
 
 // Sink returns a sink as raft uses it for a snapshot.
 func (n *Node) Sink(index, term uint64, c raft.Configuration, configurationIndex uint64) (raft.SnapshotSink, error) {
-	return newSnapshotStore(n.store).Create(1, index, term, c, configurationIndex, nil)
+	return newSnapshotStore(n.store, new(activity)).Create(1, index, term, c, configurationIndex, nil)
 }
 
 // Restore calls the fsm as raft does.
@@ -194,7 +199,7 @@ func (n *Node) Restore(r io.ReadCloser) error { return n.fsm.Restore(r) }
 
 // ReceiveAndRestore receives a snapshot as if from the leader.
 func (n *Node) ReceiveAndRestore(index, term uint64, from io.Reader) error {
-	s := newSnapshotStore(n.store)
+	s := newSnapshotStore(n.store, new(activity))
 	sink, err := s.Create(1, index, term, raft.Configuration{}, 1, nil)
 	if err != nil {
 		return err

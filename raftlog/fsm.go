@@ -32,8 +32,9 @@ type fsm struct {
 	snapshot func() (raft.FSMSnapshot, error)
 	applied  func(index uint64) // called once the entry is visible in the store
 
-	entries []store.Entry // of one ApplyBatch, reused
-	failed  atomic.Bool
+	entries  []store.Entry // of one ApplyBatch, reused
+	failed   atomic.Bool
+	applying activity
 }
 
 var _ raft.BatchingFSM = (*fsm)(nil)
@@ -57,6 +58,8 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		}
 		return out
 	}
+	f.applying.begin()
+	defer f.applying.end()
 	f.entries = f.entries[:0]
 	for _, l := range logs {
 		// l.Data is shared with raft's log cache: the store only reads it.

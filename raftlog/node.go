@@ -52,20 +52,21 @@ type Node struct {
 	ctx    context.Context // ends when the node stops or fails
 	cancel context.CancelFunc
 
-	failure   atomic.Pointer[error]
-	failOnce  sync.Once
-	verbose   atomic.Bool // raft's warnings are worth logging: the node is neither starting nor stopping
-	diskFull  atomic.Bool
-	freeDisk  atomic.Int64
-	leading   atomic.Bool
-	leadTerm  atomic.Uint64             // the term in which leading was set
-	leadBegin atomic.Pointer[termStart] // start of that term; set before leading
-	written   highest                   // see Written
-	running   atomic.Bool               // raft is set
-	progress  progress
-	clock     *clusterClock
-	view      clusterView
-	members   membership
+	failure    atomic.Pointer[error]
+	failOnce   sync.Once
+	verbose    atomic.Bool // raft's warnings are worth logging: the node is neither starting nor stopping
+	diskFull   atomic.Bool
+	freeDisk   atomic.Int64
+	leading    atomic.Bool
+	leadTerm   atomic.Uint64             // the term in which leading was set
+	leadBegin  atomic.Pointer[termStart] // start of that term; set before leading
+	written    highest                   // see Written
+	running    atomic.Bool               // raft is set
+	progress   progress
+	installing activity // of a snapshot from the leader; begins anew with each step
+	clock      *clusterClock
+	view       clusterView
+	members    membership
 
 	forwarded     atomic.Int64          // bytes of other nodes' batches in flight
 	contact       latest                // see Contact
@@ -135,7 +136,7 @@ func newNode(opts Options) (*Node, error) {
 	n.members.start(n.ctx)
 	n.view.start()
 	n.confirmed, n.leaderChanged = newConfirmations(n.view.since), newLeaderChange()
-	n.snapshots = newSnapshotStore(n.engine)
+	n.snapshots = newSnapshotStore(n.engine, &n.installing)
 	_, n.link = raft.NewInmemTransport(raft.ServerAddress(o.Address)) // without a port there is no other node
 	n.reading, n.verifying = newReadGate(n.readIndex), newReadGate(n.verifiedIndex)
 	return n, nil

@@ -27,12 +27,14 @@ type snapshotStore struct {
 	mu       sync.Mutex
 	received map[string]*store.Incoming
 	next     int
+
+	installing *activity
 }
 
 var _ raft.SnapshotStore = (*snapshotStore)(nil)
 
-func newSnapshotStore(s engine) *snapshotStore {
-	return &snapshotStore{store: s, received: map[string]*store.Incoming{}}
+func newSnapshotStore(s engine, installing *activity) *snapshotStore {
+	return &snapshotStore{store: s, installing: installing, received: map[string]*store.Incoming{}}
 }
 
 // Create implements raft.SnapshotStore.
@@ -145,7 +147,10 @@ type incoming struct {
 func (i *incoming) Read([]byte) (int, error) { return 0, io.EOF }
 
 // Close deletes the snapshot if it was not installed.
-func (i *incoming) Close() error { return i.store.discard(i.id) }
+func (i *incoming) Close() error {
+	defer i.store.installing.end()
+	return i.store.discard(i.id)
+}
 
 // snapshotSink implements raft.SnapshotSink.
 type snapshotSink struct {
@@ -163,6 +168,7 @@ func (s *snapshotSink) ID() string { return s.meta.ID }
 func (s *snapshotSink) announced() *raft.SnapshotMeta { return &s.meta }
 
 func (s *snapshotSink) Write(p []byte) (int, error) {
+	s.store.installing.begin()
 	if s.pipe == nil {
 		r, w := io.Pipe()
 		s.pipe, s.done = w, make(chan struct{})
@@ -183,11 +189,14 @@ func (s *snapshotSink) Close() error {
 	}
 	s.pipe.Close()
 	<-s.done
+	s.store.installing.begin()
 	if s.err != nil {
+		s.store.installing.end()
 		return fmt.Errorf("receive snapshot: %w", s.err)
 	}
 	pos := s.in.Position
 	if pos.Index != s.meta.Index || pos.Term != s.meta.Term {
+		s.store.installing.end()
 		return errors.Join(fmt.Errorf("receive snapshot: announced for entry %d of term %d, but its files are at entry %d of term %d",
 			s.meta.Index, s.meta.Term, pos.Index, pos.Term), s.in.Discard())
 	}
@@ -200,6 +209,7 @@ func (s *snapshotSink) Cancel() error {
 	if s.pipe == nil {
 		return nil
 	}
+	defer s.store.installing.end()
 	s.pipe.CloseWithError(errors.New("snapshot was cancelled"))
 	<-s.done
 	if s.in == nil {

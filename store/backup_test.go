@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -141,7 +142,7 @@ func TestDamagedBackupIsRefused(t *testing.T) {
 	}
 	for _, c := range []struct{ old, new, words string }{
 		{`"format": 1`, `"format": 2`, "this program supports format 1"},
-		{`"feature_level": 1`, `"feature_level": 9`, "this program supports level 2"},
+		{`"feature_level": 1`, `"feature_level": 9`, "this program supports level " + strconv.Itoa(hub.FeatureLevel)},
 		{`log/1.db`, `log/../.`, "files that do not belong to a store"},
 	} {
 		bad := bytes.Replace(data, []byte(c.old), []byte(c.new), 1)

@@ -26,6 +26,8 @@ type access struct {
 	byTopic                   bool        // the handler authorizes each topic
 	reads                     auth.Action // instead of auth.ActionView
 	changes                   auth.Action
+	// itself: the handler identifies callers and decides what they may do. Of the checks only those of host and origin are made.
+	itself bool
 	// byCredentials refuses changes on a hub that asks for no credentials.
 	byCredentials bool
 }
@@ -33,7 +35,7 @@ type access struct {
 // check refuses a route that changes the hub without naming an action, which would be open to nobody or, worse, to everybody.
 func (rt *route) check() error {
 	for m := range rt.methods {
-		if m != http.MethodGet && m != http.MethodHead && !rt.access.public && !rt.access.byTopic && rt.access.changes == "" {
+		if m != http.MethodGet && m != http.MethodHead && !rt.access.public && !rt.access.byTopic && !rt.access.itself && rt.access.changes == "" {
 			return fmt.Errorf("web: %s %s requires no action", m, rt.paths[0])
 		}
 	}
@@ -51,6 +53,9 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 		// A web page must not act on a hub that its browser can reach.
 		return r, &problem.Details{Status: http.StatusForbidden, Code: "cross_origin", Param: "Origin",
 			Detail: "is a different site; browsers may change this hub only from its own pages"}
+	}
+	if rt.access.itself {
+		return r, nil
 	}
 	if rt.access.public {
 		return s.admitAnybody(x, r, rt)
@@ -125,13 +130,23 @@ func (s *Server) admitAnybody(x *exchange, r *http.Request, rt *route) (*http.Re
 	return r.WithContext(auth.WithCaller(r.Context(), caller)), nil
 }
 
+// recogniser finds out who sent a request: an auth.Gate or an auth.Way.
+type recogniser interface {
+	Authenticate(ctx context.Context, r *auth.Request) (*auth.Principal, error)
+}
+
 // authenticate finds out who sent the request. What is refused is taken from the client's budget: before it has cost more than a look
 // at the request, and given back if the credentials are good. So a flood of invalid ones from one address costs little, and neither
 // API keys nor callers known lately suffer from it.
 func (s *Server) authenticate(x *exchange, r *http.Request, caller *auth.Caller) error {
+	return s.authenticateBy(x, r, caller, s.Guard, s.Service.Policy().MaxMessageBytes)
+}
+
+// authenticateBy is authenticate by some of the authenticators only. Signed bodies have at most maxBody bytes.
+func (s *Server) authenticateBy(x *exchange, r *http.Request, caller *auth.Caller, by recogniser, maxBody int64) error {
 	reserved := false
 	read := &auth.Request{HTTP: r, Host: r.Host, Scheme: "http", Client: x.client,
-		Body: func() ([]byte, error) { return s.bodyForSignature(x, r) },
+		Body: func() ([]byte, error) { return s.bodyForSignature(x, r, maxBody) },
 		Afford: func() (err error) {
 			if !reserved {
 				err = s.reserveRefusal(x)
@@ -147,7 +162,7 @@ func (s *Server) authenticate(x *exchange, r *http.Request, caller *auth.Caller)
 	if r.TLS != nil {
 		read.Scheme = "https"
 	}
-	p, err := s.Guard.Authenticate(r.Context(), read)
+	p, err := by.Authenticate(r.Context(), read)
 	switch {
 	case err == nil && reserved:
 		s.returnRefusal(x)
@@ -202,8 +217,8 @@ func (s *Server) turnAway(rt *route, w http.ResponseWriter, r *http.Request, err
 }
 
 // bodyForSignature reads the whole body to verify its signature, and puts it back.
-func (s *Server) bodyForSignature(x *exchange, r *http.Request) ([]byte, error) {
-	c, err := s.readBody(x, r, s.Service.Policy().MaxMessageBytes, s.tooLarge)
+func (s *Server) bodyForSignature(x *exchange, r *http.Request, most int64) ([]byte, error) {
+	c, err := s.readBody(x, r, most, s.tooLarge)
 	if err != nil {
 		c.release()
 		return nil, err

@@ -76,11 +76,11 @@ func (s *Server) gatewayRoutes() []*route {
 	}
 	status := read(s.getGateway)
 	status[http.MethodPut] = s.putGateway
-	return []*route{
+	return append(s.serviceRoutes(), []*route{
 		{name: "gateway_registry", paths: []string{"/v1/gateway"}, access: of, methods: status},
 		{name: "gateway_document", paths: []string{"/v1/gateway/document"}, access: document, methods: read(s.getGatewayDocument)},
 		{name: "gateway_usage", paths: []string{"/v1/gateway/usage"}, methods: read(s.getGatewayUsage)},
-	}
+	}...)
 }
 
 type gatewayBody struct {

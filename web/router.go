@@ -18,6 +18,7 @@ type route struct {
 	name    string
 	paths   []string // in echo's notation: /v1/subscriptions/:id, /topics/*
 	methods map[string]http.HandlerFunc
+	every   http.HandlerFunc // serves all methods, known or not; nil: methods does
 	access  access
 	streams bool // GET may be for an event stream
 	allow   string
@@ -118,6 +119,9 @@ func (s *Server) prepare(routes []*route) {
 		for m := range rt.methods {
 			allowed = append(allowed, m)
 		}
+		if rt.every != nil {
+			allowed = append(allowed, http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodPatch, http.MethodPost, http.MethodPut)
+		}
 		slices.Sort(allowed)
 		rt.allow = strings.Join(allowed, ", ")
 	}
@@ -148,7 +152,11 @@ func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request) {
 	x, _ := w.(*exchange)
 	x.route = rt
 	s.allowOrigin(x, r, rt)
-	if h := rt.methods[r.Method]; h != nil {
+	h := rt.methods[r.Method]
+	if rt.every != nil && !isPreflight(r) {
+		h = rt.every
+	}
+	if h != nil {
 		r, err := s.admit(x, r, rt)
 		if err != nil {
 			s.turnAway(rt, w, r, err)

@@ -15,7 +15,8 @@ type gatewayChecker struct {
 	state        hub.StateReader
 	namer        *hub.TopicNamer
 	autoRegister bool
-	own          func(*url.URL) bool // reports whether the hub answers at a URL's host and port
+	own          func(*url.URL) bool     // reports whether the hub answers at a URL's host and port
+	operation    func(name string) error // nil: the hub offers no operations
 }
 
 // CheckGateway implements hub.GatewayChecker.
@@ -36,13 +37,16 @@ func (c *gatewayChecker) Authenticator(name string) error {
 	if c.guard == nil {
 		return errors.New("this hub asks for no credentials (auth.mode); expected none or default")
 	}
-	_, err := c.guard.Way(name)
+	_, err := c.guard.Demand(name, nil)
 	return err
 }
 
 // Operation implements registry.Environment.
-func (c *gatewayChecker) Operation(string) error {
-	return errors.New("this hub offers no operations to its gateway")
+func (c *gatewayChecker) Operation(name string) error {
+	if c.operation == nil {
+		return errors.New("this hub offers no operations to its gateway")
+	}
+	return c.operation(name)
 }
 
 // Topic implements registry.Environment.

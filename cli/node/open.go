@@ -81,6 +81,7 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger, lines *Log
 	var guard *auth.Guard
 	n.service, guard = n.newService(namer)
 	n.server, err = web.New(n.webOptions(guard, feed, registry))
+	n.gateway.server.Store(n.server)
 	return n, err
 }
 
@@ -139,7 +140,7 @@ func (n *Node) observeLog(id string, late *LateNode) *sse.Feed {
 	n.store.Observe(n.gateway)
 	n.store.OnInstall(n.gateway.reload)
 	n.view.gateway = n.gateway.hash
-	n.usage = &gatewayUsage{id: id, nodes: (&keyHolders{n}).NodeIDs, local: func() []web.GatewayUse { return nil }}
+	n.usage = &gatewayUsage{id: id, nodes: (&keyHolders{n}).NodeIDs, local: n.gateway.used}
 	n.deliveries = &deliveries{id: id, dispatcher: n.out.dispatcher, store: n.store}
 	n.keeper = keyring.NewKeeper(keyring.KeeperOptions{Node: id, Keys: n.keys, State: n.store, Proposer: late, Cluster: &keyHolders{n},
 		Flush: n.store.Flush, Unfit: func(err error) { n.unfit <- err }, Log: n.log})
@@ -216,6 +217,7 @@ func (n *Node) webOptions(guard *auth.Guard, feed *sse.Feed, registry *prometheu
 		Node: n.view, Membership: n.view, Reads: n.raft, Deliveries: n.deliveries, Backups: &nodeBackups{n.raft, n.store, n.keys.Ring()},
 		Keys:      n.keeper,
 		Gateway:   &gatewayView{n.gateway, n.usage},
+		Services:  &web.ServiceOptions{Source: n.gateway, Transports: upstreamTransports(n.ownAddresses())},
 		Parts:     n.store,
 		Notices:   n.out.notices,
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,

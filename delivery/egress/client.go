@@ -30,6 +30,8 @@ type ClientOptions struct {
 	MaxIdle int
 	// IdleTimeout is how long an unused connection is kept; 0: 60 s.
 	IdleTimeout time.Duration
+	// ConnectTimeout bounds the making of a connection, name lookup included; 0: 10 s.
+	ConnectTimeout time.Duration
 	// TLS holds the rules of hosts that have their own certificates; nil: none.
 	TLS *TLSRules
 }
@@ -54,7 +56,7 @@ func NewClient(p *Policy, o ClientOptions) *Client {
 	o.MaxIdle = max(cmp.Or(o.MaxIdle, 2048), o.MaxIdlePerHost)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 60*time.Second)
 	d := &net.Dialer{
-		Timeout:   dialTimeout,
+		Timeout:   cmp.Or(o.ConnectTimeout, dialTimeout),
 		KeepAlive: 30 * time.Second,
 		ControlContext: func(ctx context.Context, network, address string, _ syscall.RawConn) error {
 			return p.checkDial(ctx, network, address)
@@ -84,6 +86,9 @@ func (c *Client) Policy() *Policy { return c.policy }
 
 // RoundTrip makes one request. It returns redirects like any other response.
 func (c *Client) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Scheme == "http" {
+		return c.transport.RoundTrip(req)
+	}
 	asked := new(atomic.Bool)
 	resp, err := c.transportFor(req).RoundTrip(req.WithContext(context.WithValue(req.Context(), certificateRequested{}, asked)))
 	if err != nil && asked.Load() {
@@ -95,7 +100,7 @@ func (c *Client) RoundTrip(req *http.Request) (*http.Response, error) {
 // transportFor returns the pool for a request. Once a rule's files change, it gets a new pool, and the idle
 // connections of the old one are closed.
 func (c *Client) transportFor(req *http.Request) *http.Transport {
-	if c.rules == nil || req.URL.Scheme != "https" {
+	if c.rules.none() || req.URL.Scheme != "https" {
 		return c.transport
 	}
 	port := req.URL.Port()
@@ -136,6 +141,11 @@ func (c *Client) HTTPClient(timeout time.Duration) *http.Client {
 // Close closes the idle connections. Requests in flight are not affected.
 func (c *Client) Close() {
 	c.wires.close()
+	c.CloseIdleConnections()
+}
+
+// CloseIdleConnections closes the idle connections that RoundTrip uses.
+func (c *Client) CloseIdleConnections() {
 	c.transport.CloseIdleConnections()
 	c.mu.Lock()
 	defer c.mu.Unlock()

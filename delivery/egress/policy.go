@@ -55,6 +55,7 @@ type Policy struct {
 	deny     map[netip.AddrPort]bool
 	denyPort map[uint16]bool // ports this process listens on at an unspecified address
 	proxy    *proxy          // nil: none
+	upstream map[string]bool // host:port of the one service to call, and whether it may be on this machine; nil: any target
 }
 
 // NewPolicy validates the options. Errors name the option and what is expected.
@@ -131,6 +132,9 @@ func (p *Policy) CheckURL(u *url.URL) error {
 	if err != nil {
 		return err
 	}
+	if p.upstream != nil {
+		return p.checkUpstreamTarget(host, port)
+	}
 	if p.proxy != nil {
 		return p.checkProxied(host, port)
 	}
@@ -156,6 +160,9 @@ func (p *Policy) CheckURL(u *url.URL) error {
 // CheckAddr reports whether a connection may be made to address a on behalf of host, the name it was resolved from
 // (empty for a literal address). Errors are *DeniedError.
 func (p *Policy) CheckAddr(a netip.AddrPort, host string) error {
+	if p.upstream != nil {
+		return p.checkUpstreamAddr(a, host)
+	}
 	ip := a.Addr().Unmap()
 	if ip.Zone() != "" {
 		return denied("address %s has a zone, which is not allowed", ip)

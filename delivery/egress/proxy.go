@@ -189,12 +189,17 @@ func (p *Policy) dialer(d *net.Dialer, rules *TLSRules) dialFunc {
 		if err != nil {
 			return nil, fmt.Errorf("dial %s: %w", address, err)
 		}
-		if p.proxy == nil {
-			return d.DialContext(context.WithValue(ctx, dialHost{}, host), network, address)
-		}
 		n, err := strconv.ParseUint(port, 10, 16)
 		if err != nil {
 			return nil, denied("port %q is not a number from 1 to 65535", port)
+		}
+		if p.upstream != nil {
+			if err := p.checkUpstreamTarget(host, uint16(n)); err != nil {
+				return nil, err // before anybody is asked for the name's address
+			}
+		}
+		if p.proxy == nil {
+			return d.DialContext(context.WithValue(ctx, dialHost{}, host), network, address)
 		}
 		if err := p.checkProxied(host, uint16(n)); err != nil {
 			return nil, err

@@ -93,6 +93,9 @@ type DeniedError struct {
 
 func (e *DeniedError) Error() string { return e.Message }
 
+// Denied reports true: it tells rooms that do not know this one what kind of error this is.
+func (e *DeniedError) Denied() bool { return true }
+
 func denied(format string, args ...any) error {
 	return &DeniedError{Message: fmt.Sprintf(format, args...)}
 }

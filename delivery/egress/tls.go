@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,8 +42,18 @@ const filesPause = time.Second
 type TLSRules struct {
 	// Failed is called with the error when renewed files cannot be used. Set it before the first use.
 	Failed func(error)
-	rules  []*tlsRule
+	list   atomic.Pointer[[]*tlsRule] // replaced, never changed
 }
+
+func (t *TLSRules) rules() []*tlsRule {
+	if t == nil {
+		return nil
+	}
+	return *t.list.Load()
+}
+
+// none reports whether there are no rules at present.
+func (t *TLSRules) none() bool { return len(t.rules()) == 0 }
 
 type tlsRule struct {
 	TLSRule
@@ -56,7 +68,7 @@ type tlsRule struct {
 
 // NewTLSRules validates rules and reads the files they name. Errors name the rule by its place, from [0], and what is expected.
 func NewTLSRules(rules []TLSRule) (*TLSRules, error) {
-	t := &TLSRules{}
+	t, list := &TLSRules{}, make([]*tlsRule, 0, len(rules))
 	seen := map[string]int{}
 	for i := range rules {
 		r := &tlsRule{TLSRule: rules[i], where: fmt.Sprintf("[%d]", i), all: t}
@@ -66,9 +78,47 @@ func NewTLSRules(rules []TLSRule) (*TLSRules, error) {
 		if _, err := r.current(time.Now()); err != nil {
 			return nil, fmt.Errorf("%s: %w", r.where, err)
 		}
-		t.rules = append(t.rules, r)
+		list = append(list, r)
 	}
+	t.list.Store(&list)
 	return t, nil
+}
+
+// Replace puts the rules of next, which must not be used any more, in force here. Connections go on whose rule and files are the
+// same. It reports whether anything is different.
+func (t *TLSRules) Replace(next *TLSRules) (changed bool) {
+	was, list := t.rules(), slices.Clone(next.rules())
+	for i, r := range list {
+		same := slices.IndexFunc(was, func(old *tlsRule) bool { return old.equals(r) })
+		if same < 0 {
+			changed = true
+			r.mu.Lock()
+			r.all = t
+			r.mu.Unlock()
+			continue
+		}
+		list[i] = was[same]
+		if list[i].where != r.where {
+			changed, list[i] = true, r.inPlaceOf(was[same], t)
+		}
+	}
+	t.list.Store(&list)
+	return changed || len(list) != len(was)
+}
+
+// equals reports whether two rules, and the files they have read, are the same.
+func (r *tlsRule) equals(o *tlsRule) bool {
+	r.mu.Lock()
+	stamp := r.stamp
+	r.mu.Unlock()
+	return reflect.DeepEqual(r.TLSRule, o.TLSRule) && stamp == o.stamp
+}
+
+// inPlaceOf gives a rule that has moved in the list the configuration that connections were made with.
+func (r *tlsRule) inPlaceOf(old *tlsRule, all *TLSRules) *tlsRule {
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	return &tlsRule{TLSRule: r.TLSRule, where: r.where, all: all, config: old.config, stamp: old.stamp, checked: old.checked}
 }
 
 func (r *tlsRule) check(seen map[string]int, i int) error {
@@ -108,10 +158,7 @@ func (r *tlsRule) check(seen map[string]int, i int) error {
 
 // Expired describes the client certificates that are not valid now.
 func (t *TLSRules) Expired(now time.Time) (out []string) {
-	if t == nil {
-		return nil
-	}
-	for _, r := range t.rules {
+	for _, r := range t.rules() {
 		c, err := r.current(now)
 		if err != nil || len(c.Certificates) == 0 || c.Certificates[0].Leaf == nil {
 			continue
@@ -125,11 +172,11 @@ func (t *TLSRules) Expired(now time.Time) (out []string) {
 
 // configFor returns the TLS configuration of host:port; nil: no rule matches. The same pointer means the same files.
 func (t *TLSRules) configFor(host, port string) *tls.Config {
-	if t == nil {
+	if t.none() {
 		return nil
 	}
 	host = strings.ToLower(host)
-	for _, r := range t.rules {
+	for _, r := range t.rules() {
 		if r.matches(host, port) {
 			c, err := r.current(time.Now())
 			if err != nil {
@@ -143,7 +190,7 @@ func (t *TLSRules) configFor(host, port string) *tls.Config {
 
 // isCurrent reports whether c is the current configuration of a rule.
 func (t *TLSRules) isCurrent(c *tls.Config) bool {
-	for _, r := range t.rules {
+	for _, r := range t.rules() {
 		r.mu.Lock()
 		is := r.config == c
 		r.mu.Unlock()

@@ -121,7 +121,7 @@ func (p *wirePool) connect(ctx context.Context, to wireAddr) (*wire, error) {
 // resolve adds the current TLS configuration to a destination. Since renewed files make it a different destination,
 // no connection is used with a client certificate or authority other than its own.
 func (p *wirePool) resolve(to wireAddr) wireAddr {
-	if to.secure && p.rules != nil {
+	if to.secure && !p.rules.none() {
 		if _, port, err := net.SplitHostPort(to.addr); err == nil {
 			to.tls = p.rules.configFor(to.name, port)
 		}

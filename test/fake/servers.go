@@ -77,6 +77,13 @@ func (f *DNS) Install(t testing.TB) {
 	}}
 }
 
+// Asked returns how many questions for an A record have come.
+func (f *DNS) Asked() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.asked
+}
+
 func (f *DNS) serve(c net.Conn) {
 	defer c.Close()
 	for {

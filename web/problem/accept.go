@@ -5,20 +5,52 @@ import (
 	"strings"
 )
 
-// prefersJSON reports whether a client prefers problem details to plain text (RFC 9110 section 12.5.1). Without a preference
-// it gets plain text.
-func prefersJSON(accept []string) bool {
-	var text, details choice
+// Form is what an error looks like to a client.
+type Form int
+
+// The forms of an error.
+const (
+	Text Form = iota // one line
+	JSON             // application/problem+json
+	XML              // application/problem+xml
+)
+
+// mediaRanges are the ranges of Accept that match a form, the most specific first.
+func (f Form) mediaRanges() []string {
+	switch f {
+	case JSON:
+		return []string{"application/problem+json", "application/json", "application/*"}
+	case XML:
+		return []string{"application/problem+xml", "application/xml", "text/xml", "application/*"}
+	default:
+		return []string{"text/plain", "text/*"}
+	}
+}
+
+// Prefer returns the form that a client wants most by its Accept headers (RFC 9110 section 12.5.1), and the first of several
+// that it wants as much. A client that wants none of them gets the first too: an error is always told.
+func Prefer(accept []string, forms ...Form) Form {
+	best, most := forms[0], Weight(accept, forms[0].mediaRanges()...)
+	for _, f := range forms[1:] {
+		if w := Weight(accept, f.mediaRanges()...); w > most {
+			best, most = f, w
+		}
+	}
+	return best
+}
+
+// Weight returns how much a client wants a media type by its Accept headers: from 0, not at all, to 1. ranges are those that
+// match the type besides */*, the most specific first; only the most specific that the client names counts. Parameters other
+// than q are ignored. Without an Accept header the weight is 0, although the client accepts everything.
+func Weight(accept []string, ranges ...string) float64 {
+	var c choice
 	for _, line := range accept {
 		for item := range strings.SplitSeq(line, ",") {
 			kind, params, _ := strings.Cut(item, ";")
-			kind = strings.ToLower(strings.TrimSpace(kind))
-			q := Quality(params)
-			text.consider(kind, q, "text/plain", "text/*")
-			details.consider(kind, q, "application/problem+json", "application/json", "application/*")
+			c.consider(strings.ToLower(strings.TrimSpace(kind)), Quality(params), ranges...)
 		}
 	}
-	return details.quality > text.quality
+	return c.quality
 }
 
 // choice is how much a client wants one media type.

@@ -1,9 +1,12 @@
 package problem
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -41,12 +44,12 @@ type Details struct { //nolint:errname // the term of RFC 9457
 
 // Place is one thing that is wrong with a text.
 type Place struct {
-	Line   int    `json:"line,omitempty"` // from 1; 0: unknown
-	Column int    `json:"column,omitempty"`
-	Path   string `json:"path,omitempty"`
+	Line   int    `json:"line,omitempty" xml:"line,omitempty"` // from 1; 0: unknown
+	Column int    `json:"column,omitempty" xml:"column,omitempty"`
+	Path   string `json:"path,omitempty" xml:"path,omitempty"`
 	// Pointer is a JSON pointer (RFC 6901) into a request's body.
-	Pointer string `json:"pointer,omitempty"`
-	Detail  string `json:"detail"`
+	Pointer string `json:"pointer,omitempty" xml:"pointer,omitempty"`
+	Detail  string `json:"detail" xml:"detail"`
 }
 
 // Error returns the problem as one line.
@@ -120,44 +123,89 @@ func Internal(correlationID string) *Details {
 		Detail: "internal error; the node's log has it under " + correlationID}
 }
 
-// Write answers in the form the request's Accept header prefers: problem details, or else plain text, which WebSub 5.1.2
-// asks for.
-func (d *Details) Write(w http.ResponseWriter, r *http.Request, correlationID string) {
-	w.Header().Set("Vary", "Accept")
-	if prefersJSON(r.Header["Accept"]) {
-		d.WriteJSON(w, correlationID)
-		return
+// Write answers in the form that the request's Accept header prefers among forms, and as Prefer says if it has no preference.
+// Without forms, they are plain text, which WebSub 5.1.2 asks for, and JSON.
+func (d *Details) Write(w http.ResponseWriter, r *http.Request, correlationID string, forms ...Form) {
+	if len(forms) == 0 {
+		forms = []Form{Text, JSON}
 	}
-	d.writeHeader(w, "text/plain; charset=utf-8")
-	_, _ = w.Write([]byte(OneLine(d.Error()) + "\n")) // fails only if the client is gone
+	w.Header().Set("Vary", "Accept")
+	d.WriteAs(w, Prefer(r.Header["Accept"], forms...), correlationID)
 }
 
-// WriteJSON answers with problem details whatever the client prefers.
+// WriteJSON answers with problem details in JSON whatever the client prefers.
 func (d *Details) WriteJSON(w http.ResponseWriter, correlationID string) {
-	body, err := json.Marshal(struct {
-		Type          string  `json:"type"`
-		Title         string  `json:"title"`
-		Status        int     `json:"status"`
-		Detail        string  `json:"detail"`
-		Code          string  `json:"code"`
-		Param         string  `json:"param,omitempty"`
-		Quota         *quota  `json:"quota,omitempty"`
-		Errors        []Place `json:"errors,omitempty"`
-		Successor     string  `json:"successor,omitempty"`
-		CorrelationID string  `json:"correlation_id"`
-	}{typePrefix + d.Code, http.StatusText(d.Status), d.Status, OneLine(d.Error()), d.Code, d.Param, quotaOf(d.Quota), d.Places, d.Successor, correlationID})
+	d.WriteAs(w, JSON, correlationID)
+}
+
+// WriteAs answers in the given form whatever the client prefers.
+func (d *Details) WriteAs(w http.ResponseWriter, form Form, correlationID string) {
+	var body []byte
+	var err error
+	var contentType string
+	switch form {
+	case JSON:
+		contentType = "application/problem+json"
+		body, err = json.Marshal(d.document(correlationID))
+	case XML:
+		contentType = "application/problem+xml"
+		body, err = xml.Marshal(d.document(correlationID))
+		body = append([]byte(xml.Header), body...)
+	default:
+		contentType = "text/plain; charset=utf-8"
+		body = []byte(d.line())
+	}
 	if err != nil {
 		panic(err) // strings and numbers always encode
 	}
-	d.writeHeader(w, "application/problem+json")
+	d.writeHeader(w, contentType)
 	_, _ = w.Write(append(body, '\n')) // fails only if the client is gone
 }
 
-// quota is a quota in JSON.
+// line is the problem as one line, with the first places that are wrong.
+func (d *Details) line() string {
+	const most = 3
+	line := d.Error()
+	for i, p := range d.Places {
+		if i == most {
+			line += fmt.Sprintf("; and %d more", len(d.Places)-most)
+			break
+		}
+		line += "; " + cmp.Or(p.Pointer, p.Path, "the document") + ": " + p.Detail
+	}
+	return OneLine(line)
+}
+
+// document is a problem as RFC 9457 writes it, in JSON and, with the namespace and the arrays of its appendix B, in XML.
+type document struct {
+	XMLName       xml.Name `json:"-" xml:"urn:ietf:rfc:7807 problem"`
+	Type          string   `json:"type" xml:"type"`
+	Title         string   `json:"title" xml:"title"`
+	Status        int      `json:"status" xml:"status"`
+	Detail        string   `json:"detail" xml:"detail"`
+	Code          string   `json:"code" xml:"code"`
+	Param         string   `json:"param,omitempty" xml:"param,omitempty"`
+	Quota         *quota   `json:"quota,omitempty" xml:"quota,omitempty"`
+	Errors        []Place  `json:"errors,omitempty" xml:"errors>i,omitempty"`
+	Successor     string   `json:"successor,omitempty" xml:"successor,omitempty"`
+	CorrelationID string   `json:"correlation_id" xml:"correlation_id"`
+}
+
+func (d *Details) document(correlationID string) document {
+	doc := document{Type: typePrefix + d.Code, Title: http.StatusText(d.Status), Status: d.Status, Detail: OneLine(d.Error()),
+		Code: d.Code, Param: d.Param, Quota: quotaOf(d.Quota), Successor: OneLine(d.Successor), CorrelationID: correlationID}
+	for _, p := range d.Places {
+		p.Path, p.Pointer, p.Detail = OneLine(p.Path), OneLine(p.Pointer), OneLine(p.Detail)
+		doc.Errors = append(doc.Errors, p)
+	}
+	return doc
+}
+
+// quota is a quota in a document.
 type quota struct {
-	Name  string `json:"name"`
-	Limit int64  `json:"limit"`
-	Used  int64  `json:"used"`
+	Name  string `json:"name" xml:"name"`
+	Limit int64  `json:"limit" xml:"limit"`
+	Used  int64  `json:"used" xml:"used"`
 }
 
 func quotaOf(u *hub.QuotaUse) *quota {

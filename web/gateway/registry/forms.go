@@ -2,6 +2,7 @@ package registry
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -29,7 +30,7 @@ const (
 // forms are the forms of scalars. Their patterns are also those of the JSON Schema.
 type forms struct {
 	text, line, name, version, uri, target, auth, headerName, pointer, elementPath, hostPattern, topicPattern, upstreamURL, secretText *form
-	duration, size, rate, date, word                                                                                                   *form
+	duration, size, rate, date                                                                                                         *form
 	format, method, truth, file, keySource                                                                                             *form
 }
 
@@ -37,10 +38,10 @@ func newForms() *forms {
 	const duration = `(?:[0-9]{1,6}d)?(?:[0-9]{1,12}(?:\.[0-9]{1,9})?(?:ns|us|µs|ms|s|m|h)){0,6}`
 	f := &forms{
 		text: &form{expected: "a text", maxBytes: 4096, number: true},
-		line: matching(`[^\x00-\x1f\x7f]+`, "one line of text", 4096),
-		name: matching(`[A-Za-z0-9][A-Za-z0-9._-]{0,63}`, "at most 64 letters, digits, dots, dashes and underscores, beginning with a letter or digit", 64),
+		line: &form{pattern: regexp.MustCompile(`^[^\x00-\x1f\x7f]+$`), expected: "one line of text", maxBytes: 4096, number: true},
+		name: matching(`[A-Za-z0-9][A-Za-z0-9._-]{0,63}`, "at most 64 letters, digits, dots, dashes and underscores, beginning with a letter or digit", 64).orNumber(),
 		version: matching(`[A-Za-z0-9][A-Za-z0-9._-]{0,31}`,
-			"at most 32 letters, digits, dots, dashes and underscores, such as \"2\" or \"2.1\"", 32),
+			"at most 32 letters, digits, dots, dashes and underscores, such as \"2\" or \"2.1\"", 32).orNumber(),
 		uri:          matching(`[^\x00-\x20\x7f/\\?#%"<>]+(?:/[^\x00-\x20\x7f/\\?#%"<>]+)*`, "a relative URI such as Employee/requestAddress: segments between single slashes, without a leading slash, query or percent-encoding", maxURIBytes),
 		target:       matching(`(?:topic:[^\x00-\x20\x7f]+|[A-Za-z0-9][A-Za-z0-9._-]{0,63}:[^\x00-\x20\x7f?#\\]+)`, "<upstream>:<path>, topic:<name> or hub:<operation>", 2048),
 		auth:         matching(`[A-Za-z0-9][A-Za-z0-9._-]{0,63}`, "the name of a sequence or an authenticator, default, or none", 64),
@@ -51,18 +52,17 @@ func newForms() *forms {
 		topicPattern: matching(`[^\x00-\x1f\x7f]+`, "a topic name; a segment may be *, and the last **", 2048),
 		upstreamURL:  matching(`https?://[^\x00-\x20\x7f/?#@\\]+(?:/[^\x00-\x20\x7f?#\\]*)?`, "an http(s) URL without user, query or fragment", 2048),
 		secretText:   &form{expected: "a secret, as ${NAME} or ${file:NAME}", maxBytes: 65536},
-		word:         matching(`[A-Za-z0-9._:/#+-]+`, "one word", 256),
 		file:         matching(`[^\x00-\x1f\x7f\\]+`, "the name of a file, relative to the registry's", 512),
-		keySource:    matching("(?i:header):[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}|(?:query):[^\x00-\x20\x7f]{1,128}|(?:body):(?:/(?:[^~\x00-\x1f]|~[01])*)+", "header:<name>, query:<name> or body:<JSON pointer>", 1100),
+		keySource:    matching("header:[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}|query:[^\x00-\x20\x7f]{1,128}|body:(?:/(?:[^~\x00-\x1f]|~[01])*)+", "header:<name>, query:<name> or body:<JSON pointer>", 1100),
 		duration:     matching(duration, "a duration such as 10s", 64),
-		size:         matching(`[0-9]{1,19} ?(?:B|kB|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?`, "a size such as 1MiB", 32),
+		size:         matching(`[0-9]{1,19} ?(?:B|kB|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?`, "a size such as 1MiB", 32).orNumber(),
 		rate:         matching(`0|[0-9]{1,10}/`+duration, "requests per time, such as 100/1m", 64),
 		date:         matching(`[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:Z|[+-][0-9]{2}:[0-9]{2}))?`, "a date such as 2027-06-30, or a time such as 2027-06-30T12:00:00Z", 32),
 		format:       oneOf(string(FormatJSON), string(FormatXML)),
 		method:       oneOf("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"),
-		truth:        &form{expected: "true or false", truth: true, onlyTruth: true},
+		truth:        &form{expected: "true or false", onlyTruth: true},
 	}
-	f.duration.number, f.rate.number, f.date.number = false, false, false
+	f.size.whole = true
 	f.duration.convert = func(s string) error { _, err := quantity.ParseDuration(s); return err }
 	f.size.convert = func(s string) error { _, err := quantity.ParseBytes(s); return err }
 	f.rate.convert = func(s string) error { _, _, err := quantity.ParseRate(s); return err }
@@ -72,7 +72,7 @@ func newForms() *forms {
 
 // integer is a number written as one.
 func integer(least, most int64) *form {
-	return &form{expected: fmt.Sprintf("a number from %d to %d", least, most), number: true, onlyNumber: true, min: least, max: most, maxBytes: 20,
+	return &form{expected: fmt.Sprintf("a number from %d to %d", least, most), onlyNumber: true, min: least, max: most, maxBytes: 20,
 		convert: func(s string) error {
 			if n, err := strconv.ParseInt(s, 10, 64); err != nil || n < least || n > most {
 				return fmt.Errorf("%q is out of range", s)

@@ -18,6 +18,7 @@ func grammar() *shape {
 		key("keys", names(f.name, g.key(), "key"), "The hub's own private keys, which decrypt protected requests."),
 		key("services", list(g.service(), "service"), "What the gateway serves."),
 		key("topics", list(g.topic(), "topic"), "Policies of topics; the first that matches applies."),
+		key("$schema", scalar(f.line), "The JSON Schema, for editors; ignored."),
 	)
 }
 
@@ -99,7 +100,7 @@ func (g *words) service() *shape {
 		required("uri", scalar(g.uri), "Relative to the prefix. A segment {name} stands for any one; /* at the end for all below it."),
 		key("aliases", list(object(
 			required("uri", scalar(g.uri), "Another URI of the service."),
-			key("status", scalar(&form{enum: []string{"301", "302", "307", "308"}, expected: "301, 302, 307 or 308", number: true, onlyNumber: true}), "Redirects with this status; default: rewritten inside."),
+			key("status", scalar(&form{enum: []string{"301", "302", "307", "308"}, expected: "301, 302, 307 or 308", onlyNumber: true}), "Redirects with this status; default: rewritten inside."),
 		), "alias"), "Other URIs of the service."),
 		key("default", scalar(g.version), "The version of requests that name none; not needed with one version."),
 		required("versions", some(g.serviceVersion(), "version"), "Its versions."),
@@ -152,7 +153,7 @@ func (g *words) serviceVersion() *shape {
 }
 
 func protectShape(f *forms) *shape {
-	passes := &form{pattern: f.pointer.pattern, expected: "a JSON pointer such as /name, or *", maxBytes: 1024, number: false}
+	passes := &form{pattern: f.pointer.pattern, expected: "a JSON pointer such as /name, or *", maxBytes: 1024}
 	passes.pattern = matching(`\*|(?:/(?:[^~\x00-\x1f]|~[01])*)+`, "", 0).pattern
 	return object(
 		key("decrypt", scalar(f.name), "The key that requests are encrypted to."),

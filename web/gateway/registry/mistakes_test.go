@@ -17,9 +17,17 @@ func version(more string) string {
 	return with("", "- name: s\n  uri: s\n  versions:\n  - {version: \"1\", target: \"a:/x\", methods: [GET], "+more+"}")
 }
 
-// TestMistakesAreNamed gives a text and what Read must say of it: position, path, and a part of the words.
+// bad is a text and what Read must say of it: position, path, and a part of the words.
+type bad struct{ text, want string }
+
 func TestMistakesAreNamed(t *testing.T) {
-	for name, tt := range map[string]struct{ text, want string }{
+	for name, tt := range badRegistries() {
+		t.Run(name, func(t *testing.T) { expectMistake(t, tt.text, tt.want) })
+	}
+}
+
+func badRegistries() map[string]bad {
+	return map[string]bad{
 		"unknown key":           {"version: 1\nupstraems: {}\n", "line 2, column 1: upstraems: unknown key; did you mean upstreams?"},
 		"unknown inner key":     {version("methdos: [GET]"), "line 8, column 52: services[0].versions[0].methdos: unknown key; did you mean methods?"},
 		"no version":            {"prefix: /x\n", "line 1, column 1: version: is missing"},
@@ -133,8 +141,6 @@ func TestMistakesAreNamed(t *testing.T) {
 		"idle topic":           {"version: 1\ntopics: [{match: a}]\n", "topics[0]: does nothing"},
 		"bad host":             {"version: 1\ntopics: [{match: a, subscribe: {callback_hosts: [\"*x.example\"]}}]\n", "callback_hosts[0]: got"},
 		"bad pointer":          {"version: 1\ntopics: [{match: a, deliver: {strip: [x]}}]\n", `strip[0]: got "x", expected a JSON pointer`},
-	} {
-		t.Run(name, func(t *testing.T) { expectMistake(t, tt.text, tt.want) })
 	}
 }
 
@@ -233,12 +239,15 @@ func TestMistakesKeepSecrets(t *testing.T) {
 	}
 }
 
-// TestOfflineCheckNeedsNoSecretsAndNoHub: unset references and names that only a hub knows pass without an Environment.
-func TestOfflineCheckNeedsNoSecretsAndNoHub(t *testing.T) {
+// TestDraftsNeedNoSecretsAndNoHub: unset references and names that only a hub knows pass.
+func TestDraftsNeedNoSecretsAndNoHub(t *testing.T) {
 	text := []byte("version: 1\nupstreams:\n  a: {urls: [\"http://${HOST}\"], headers: {X-Token: \"${TOKEN}\"}}\nkeys: {k: {private: \"${KEY}\"}}\n" +
 		"verifiers: {g: {scheme: github, secret: \"${SHORT}\"}}\nservices:\n- {name: s, uri: s, versions: [{version: \"1\", target: \"topic:closed\", methods: [POST], auth: unheard-of}]}\n")
-	if _, mistakes := registry.Read(registry.Document{Text: text}, nil); len(mistakes) > 0 {
-		t.Errorf("without a hub: %v", mistakes)
+	if _, mistakes := registry.ReadDraft(registry.Document{Text: text}); len(mistakes) > 0 {
+		t.Errorf("a draft: %v", mistakes)
+	}
+	if _, mistakes := registry.Read(registry.Document{Text: text}, nil); len(mistakes) != 4 {
+		t.Errorf("without a hub: %v, want the four references", mistakes)
 	}
 	if _, mistakes := registry.Read(registry.Document{Text: text}, hub{}); len(mistakes) < 6 {
 		t.Errorf("a hub accepts it but for %v", mistakes)

@@ -42,12 +42,13 @@ type member struct {
 // form is what a scalar must look like.
 type form struct {
 	expected string // completes "expected …"
-	// kinds of scalars that are accepted as they are written; text always is.
-	number, truth, onlyNumber, onlyTruth bool
-	enum                                 []string
-	pattern                              *regexp.Regexp // of the whole text; nil: any that is not empty
-	maxBytes                             int
-	min, max                             int64 // with onlyNumber
+	// number says that a number without quotes is text, too; natural that it then must not be negative, whole that it has no fraction.
+	number, natural, whole bool
+	onlyNumber, onlyTruth  bool
+	enum                   []string
+	pattern                *regexp.Regexp // of the whole text; nil: any that is not empty
+	maxBytes               int
+	min, max               int64 // with onlyNumber
 	// convert finds what no pattern can: values out of range.
 	convert func(string) error
 }
@@ -103,7 +104,13 @@ func required(name string, s *shape, doc string) member {
 }
 
 func matching(pattern, expected string, maxBytes int) *form {
-	return &form{pattern: regexp.MustCompile(`^(?:` + pattern + `)$`), expected: expected, maxBytes: maxBytes, number: true}
+	return &form{pattern: regexp.MustCompile(`^(?:` + pattern + `)$`), expected: expected, maxBytes: maxBytes}
+}
+
+// orNumber lets numbers without quotes be text: 2 as the name of a version.
+func (f *form) orNumber() *form {
+	f.number, f.natural = true, true
+	return f
 }
 
 func oneOf(values ...string) *form {

@@ -1,0 +1,228 @@
+package gateway
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"quorumhub/web/gateway/registry"
+	"quorumhub/web/problem"
+)
+
+// authenticateStage finds out who calls.
+type authenticateStage struct{}
+
+func (authenticateStage) name() string { return "authenticate" }
+func (authenticateStage) explain(v *version) string {
+	switch {
+	case v.unusable != nil:
+		return v.Auth + ", which this node lacks: " + v.unusable.Error()
+	case v.Auth == registry.AuthNone:
+		return "none: nobody has to prove anything"
+	case !v.way.Required():
+		return v.Auth + ": this hub asks nobody for credentials"
+	case v.sequence:
+		return "sequence " + v.Auth
+	}
+	return v.Auth
+}
+
+func (authenticateStage) do(x *exchange) error {
+	v := x.version
+	if v.unusable != nil {
+		return unavailable("callers cannot be authenticated at this node: its settings lack what this route asks for")
+	}
+	r, caller, err := v.way.Authenticate(x.w, x.r, v.MaxBody)
+	if err != nil {
+		return err
+	}
+	x.r, x.caller = r, caller
+	if caller.Anonymous && v.way.Required() {
+		d := fault(http.StatusUnauthorized, codeUnauthenticated, "this route requires credentials")
+		d.Challenges = v.way.Challenges()
+		return d
+	}
+	return nil
+}
+
+// senderStage checks that a webhook comes from its sender.
+type senderStage struct{}
+
+func (senderStage) name() string { return "sender" }
+func (senderStage) explain(v *version) string {
+	if v.verifier == nil {
+		return ""
+	}
+	return fmt.Sprintf("the signature of %s (%s) over the body", v.Verifier, v.scheme)
+}
+
+func (senderStage) do(x *exchange) error {
+	v := x.version
+	if v.verifier == nil || x.choice != nil || x.move != "" {
+		return nil
+	}
+	if err := x.hold(); err != nil {
+		return err
+	}
+	delivery, err := v.verifier.Verify(x.r.Header, x.body.held, x.g.Clock())
+	if err != nil {
+		x.g.refused(x, err)
+		return fault(http.StatusUnauthorized, codeUnauthenticated, "invalid signature")
+	}
+	x.delivery = delivery
+	if x.caller.Anonymous {
+		x.r, x.caller = x.g.Callers.Sender(x.w, x.r, v.Verifier)
+	}
+	return nil
+}
+
+// authorizeStage decides whether the caller may.
+type authorizeStage struct{}
+
+func (authorizeStage) name() string { return "authorize" }
+func (authorizeStage) explain(v *version) string {
+	if v.Permission == nil {
+		return "every caller that got here may"
+	}
+	return v.Permission.Action + " on " + v.Permission.Resource
+}
+
+func (authorizeStage) do(x *exchange) error {
+	v := x.version
+	if x.unknown {
+		if x.caller.Anonymous {
+			return unknownRoute()
+		}
+		return x.choice
+	}
+	if p := v.Permission; p != nil {
+		if err := x.g.Callers.Allowed(x.ctx(), p.Action, p.Resource); err != nil {
+			return err
+		}
+	}
+	switch {
+	case x.choice != nil:
+		return x.choice
+	case x.move != "":
+		h := http.Header{"Location": {x.move}}
+		if x.r.URL.RawQuery != "" {
+			h["Location"][0] += "?" + x.r.URL.RawQuery
+		}
+		x.resp = &response{status: x.alias.Status, header: h, final: true}
+	}
+	return nil
+}
+
+// replayStage makes sure that what is for one use is used once, on all nodes.
+type replayStage struct{}
+
+func (replayStage) name() string { return "replay" }
+func (replayStage) explain(v *version) string {
+	switch {
+	case v.verifier != nil && v.Target.Kind == registry.TargetTopic:
+		return "the delivery's ID is the idempotency key"
+	case v.verifier != nil:
+		return "the delivery's ID is claimed on all nodes"
+	}
+	return "a signed request's nonce is claimed on all nodes"
+}
+
+// deliveryMemory is how long a webhook's ID is remembered where its message has no idempotency key.
+const deliveryMemory = time.Hour
+
+func (replayStage) do(x *exchange) error {
+	if x.dry {
+		return nil
+	}
+	if x.caller.Settle != nil {
+		if err := x.caller.Settle(x.ctx()); err != nil {
+			return x.replayed(err)
+		}
+	}
+	v := x.version
+	if v.verifier == nil || v.Target.Kind == registry.TargetTopic {
+		return nil
+	}
+	fresh, err := x.g.Nonces.Claim(x.ctx(), "webhook/"+v.Verifier, x.deliveryNonce(), x.g.Clock().Add(deliveryMemory))
+	switch {
+	case err != nil:
+		return unavailable("whether this delivery came before cannot be checked now; try again shortly")
+	case !fresh:
+		return fault(http.StatusUnauthorized, codeReplayed, "this delivery was received before")
+	}
+	return nil
+}
+
+// replayed tells a used nonce from what else can go wrong with one.
+func (x *exchange) replayed(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	d := x.g.describe(err)
+	if d == nil || d.Status != http.StatusUnauthorized {
+		return err
+	}
+	out := *d
+	out.Code, out.Detail = codeReplayed, "this request was received before, and its credentials are for one use"
+	return &out
+}
+
+// deliveryNonce identifies a webhook: by its ID or, if the sender gives none, by its signed content.
+func (x *exchange) deliveryNonce() [32]byte {
+	h := sha256.New()
+	part := func(s string) {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(s)))
+		h.Write(n[:])
+		h.Write([]byte(s))
+	}
+	part(x.version.Verifier)
+	if x.delivery.ID != "" {
+		part(x.delivery.ID)
+	} else {
+		part("")
+		part(x.delivery.SentAt.UTC().Format(time.RFC3339Nano))
+		part(string(x.body.held))
+	}
+	return [32]byte(h.Sum(nil))
+}
+
+// withoutGeo removes the parameters of GEO-Auth from a query, and leaves the rest byte for byte. Some callers encode the query as a
+// whole, separators included; theirs is taken apart first, as it was to check its signature.
+func withoutGeo(raw string) string {
+	if !strings.Contains(strings.ToLower(raw), "geo") {
+		return raw
+	}
+	if !strings.Contains(raw, "&") {
+		if whole, ok := unescapedWhole(raw); ok {
+			raw = whole
+		}
+	}
+	pieces := strings.Split(raw, "&")
+	kept := pieces[:0]
+	for _, piece := range pieces {
+		name, _, _ := strings.Cut(piece, "=")
+		if !isGeoName(name) {
+			kept = append(kept, piece)
+		}
+	}
+	return strings.Join(kept, "&")
+}
+
+func multiple(param string, n int) *problem.Details {
+	d := fault(http.StatusBadRequest, codeInvalid, "is given %d times; expected once", n)
+	d.Param = param
+	return d
+}
+
+// refused logs why a webhook was refused, which its sender never learns.
+func (g *Gateway) refused(x *exchange, err error) {
+	g.Log.Warn("webhook refused", slog.String("verifier", x.version.Verifier), slog.String("reason", err.Error()),
+		slog.String("address", x.caller.Address), slog.String("correlation_id", x.correlation))
+}
