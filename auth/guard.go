@@ -164,6 +164,12 @@ func (d *Demand) Challenges() []string {
 	return way.Challenges()
 }
 
+// Way is Gate.Way, with the authenticators in force now.
+func (g *Guard) Way(name string) (*Way, error) { return g.gate().Way(name) }
+
+// Sequence is Gate.Sequence, with the authenticators in force now.
+func (g *Guard) Sequence(steps []Step) (*Way, error) { return g.gate().Sequence(steps) }
+
 // Rules returns the rules in force. The slice must not be changed.
 func (g *Guard) Rules() []Rule { return g.rules().Rules() }
 

@@ -37,6 +37,8 @@ type commands struct {
 	Dump  dumpCmd  `cmd:"" group:"cluster" help:"Export a hub's topics, limits and access rules as YAML, for version control."`
 	Apply applyCmd `cmd:"" group:"cluster" help:"Make a hub match YAML files: topics, limits, access rules, paused subscriptions."`
 
+	Gateway gatewayCmd `cmd:"" group:"cluster" help:"Manage the gateway in front of REST services: its registry, its routes and who uses them."`
+
 	Callbacks callbacksCmd `cmd:"" group:"cluster" help:"Manage the headers and credentials that callbacks require."`
 	Keys      keysCmd      `cmd:"" group:"cluster" help:"Manage the sealing keys that encrypt secrets at rest."`
 

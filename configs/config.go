@@ -28,6 +28,7 @@ type Config struct {
 	Storage   Storage
 	Secrets   Secrets
 	Auth      Auth
+	Gateway   Gateway
 	Log       Log
 	Debug     Debug
 }
@@ -262,6 +263,12 @@ type Secrets struct {
 	Key string
 	// KeyFile may be empty: see Config.KeyFile.
 	KeyFile string
+}
+
+// Gateway configures the gateway in front of REST services.
+type Gateway struct {
+	// File names the registry that a hub without one begins with.
+	File string
 }
 
 // Auth configures authentication and authorisation.

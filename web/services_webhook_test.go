@@ -93,11 +93,18 @@ func TestGatewayRefusesForgedWebhooks(t *testing.T) {
 	g, _ := newHooks(t)
 	good := github("{}", "d-1")
 	for name, change := range map[string]func(http.Header) string{
-		"another body":    func(http.Header) string { return "{ }" },
-		"no signature":    func(h http.Header) string { h.Del("X-Hub-Signature-256"); return "{}" },
-		"two signatures":  func(h http.Header) string { h.Add("X-Hub-Signature-256", h.Get("X-Hub-Signature-256")); return "{}" },
-		"SHA-1 only":      func(h http.Header) string { h.Del("X-Hub-Signature-256"); h.Set("X-Hub-Signature", "sha1=00"); return "{}" },
-		"another secret":  func(h http.Header) string { h.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(mac("other", "{}"))); return "{}" },
+		"another body":   func(http.Header) string { return "{ }" },
+		"no signature":   func(h http.Header) string { h.Del("X-Hub-Signature-256"); return "{}" },
+		"two signatures": func(h http.Header) string { h.Add("X-Hub-Signature-256", h.Get("X-Hub-Signature-256")); return "{}" },
+		"SHA-1 only": func(h http.Header) string {
+			h.Del("X-Hub-Signature-256")
+			h.Set("X-Hub-Signature", "sha1=00")
+			return "{}"
+		},
+		"another secret": func(h http.Header) string {
+			h.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(mac("other", "{}")))
+			return "{}"
+		},
 		"compressed body": func(h http.Header) string { h.Set("Content-Encoding", "gzip"); return "{}" },
 	} {
 		h := http.Header{}

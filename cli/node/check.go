@@ -28,6 +28,9 @@ func Check(ctx context.Context, cfg *configs.Config) (warnings []string, err err
 	if err := checkEgress(cfg); err != nil {
 		return nil, err
 	}
+	if _, err := readGatewayFile(cfg); err != nil {
+		return nil, err
+	}
 	return warnings, checkKeys(cfg)
 }
 

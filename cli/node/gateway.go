@@ -61,10 +61,13 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-// start reads what there is, and follows the log until close.
-func (g *gatewaySource) start(ctx context.Context) {
+// start reads what there is, and follows the log until close. first is the registry that a hub without one begins with; nil: none.
+func (g *gatewaySource) start(ctx context.Context, first *registry.Document) {
 	ctx, g.cancel = context.WithCancel(ctx)
 	failed := g.read() != nil
+	if first != nil {
+		g.work.Go(func() { g.applyFirst(ctx, first) })
+	}
 	g.work.Go(func() { g.follow(ctx, failed) })
 }
 
@@ -116,7 +119,7 @@ func (g *gatewaySource) read() error {
 func (g *gatewaySource) Current() (gateway.Active, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	d := registry.Document{Text: g.document.Text, Files: g.document.Files, Secrets: g.document.Secrets}
+	d := registry.Document(g.document)
 	return gateway.Active{Document: d, Hash: g.info.Hash, Index: g.info.Index, AppliedAt: g.info.AppliedAt}, g.known
 }
 

@@ -17,6 +17,7 @@ import (
 	"quorumhub/raftlog"
 	"quorumhub/store"
 	"quorumhub/web"
+	"quorumhub/web/gateway/registry"
 )
 
 // stopBound limits a graceful stop; what is unfinished then is cut short.
@@ -43,6 +44,7 @@ type Node struct {
 	service    *hub.Service
 	gateway    *gatewaySource
 	usage      *gatewayUsage
+	first      *registry.Document // to begin with; nil: none
 	server     *web.Server
 	view       *clusterView
 	deliveries *deliveries
@@ -70,7 +72,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.access.start(work)
 	n.keeper.Start(work)
 	defer n.keeper.Close()
-	n.gateway.start(work)
+	n.gateway.start(work, n.first)
 	defer n.gateway.close()
 	n.view.delivering.Store(true)
 	leave := n.watchDamage(work)

@@ -71,6 +71,9 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger, lines *Log
 	if n.raft, err = n.openRaft(ctx, id); err != nil {
 		return nil, err
 	}
+	if n.first, err = n.firstRegistry(); err != nil {
+		return nil, err
+	}
 	n.view.node = n.raft
 	n.deliveries.ask, n.usage.ask = n.raft.Call, n.raft.Call
 	late.Set(n.raft)
@@ -204,6 +207,7 @@ func (n *Node) newService(namer *hub.TopicNamer) (service *hub.Service, guard *a
 		guard.Apply(&policy)
 		n.view.issuers = n.access.notReady
 	}
+	policy.GatewayChecker = &gatewayChecker{guard: guard, state: n.store, namer: namer, autoRegister: policy.AutoRegister, own: leadsHere(n.clients.topics.Policy())}
 	return hub.NewService(policy, namer, n.raft, n.store, n.keys.Ring()), guard
 }
 

@@ -71,7 +71,7 @@ func revocations(text []byte) error {
 func (c *checker) keys() {
 	for _, name := range slices.Sorted(maps.Keys(c.reg.Keys)) {
 		text := c.reg.Keys[name].Private
-		if text == "" || c.env == nil && refers(text) {
+		if text == "" || c.draft && refers(text) {
 			continue
 		}
 		if !privateKey(text) {

@@ -239,12 +239,15 @@ func TestMistakesKeepSecrets(t *testing.T) {
 	}
 }
 
-// TestOfflineCheckNeedsNoSecretsAndNoHub: unset references and names that only a hub knows pass without an Environment.
-func TestOfflineCheckNeedsNoSecretsAndNoHub(t *testing.T) {
+// TestDraftsNeedNoSecretsAndNoHub: unset references and names that only a hub knows pass.
+func TestDraftsNeedNoSecretsAndNoHub(t *testing.T) {
 	text := []byte("version: 1\nupstreams:\n  a: {urls: [\"http://${HOST}\"], headers: {X-Token: \"${TOKEN}\"}}\nkeys: {k: {private: \"${KEY}\"}}\n" +
 		"verifiers: {g: {scheme: github, secret: \"${SHORT}\"}}\nservices:\n- {name: s, uri: s, versions: [{version: \"1\", target: \"topic:closed\", methods: [POST], auth: unheard-of}]}\n")
-	if _, mistakes := registry.Read(registry.Document{Text: text}, nil); len(mistakes) > 0 {
-		t.Errorf("without a hub: %v", mistakes)
+	if _, mistakes := registry.ReadDraft(registry.Document{Text: text}); len(mistakes) > 0 {
+		t.Errorf("a draft: %v", mistakes)
+	}
+	if _, mistakes := registry.Read(registry.Document{Text: text}, nil); len(mistakes) != 4 {
+		t.Errorf("without a hub: %v, want the four references", mistakes)
 	}
 	if _, mistakes := registry.Read(registry.Document{Text: text}, hub{}); len(mistakes) < 6 {
 		t.Errorf("a hub accepts it but for %v", mistakes)

@@ -14,8 +14,9 @@ type walk struct {
 	*mistakes
 	// plain says that the notation has no types, as XML: all scalars are text.
 	plain bool
-	// known returns the value of a reference and whether it has one. A nil known means that values are not there yet.
+	// known returns the value of a reference and whether it has one; with draft it need not.
 	known func(name string) (string, bool)
+	draft bool
 }
 
 func (w *walk) fail(n *yaml.Node, where *place, format string, args ...any) {
@@ -201,14 +202,12 @@ func (w *walk) scalar(n *yaml.Node, s *shape, where *place) {
 	}
 	complete := true
 	resolved, err := expand(text, func(name string) string {
-		if w.known == nil {
-			complete = false
-			return ""
-		}
 		value, ok := w.known(name)
 		if !ok {
 			complete = false
-			w.fail(n, where, "%s", unset(name))
+			if !w.draft {
+				w.fail(n, where, "%s", unset(name))
+			}
 		}
 		return value
 	})
