@@ -105,17 +105,14 @@ func (authorizeStage) explain(v *version) string {
 }
 
 func (authorizeStage) do(x *exchange) error {
-	v := x.version
 	if x.unknown {
 		if x.caller.Anonymous {
 			return unknownRoute()
 		}
 		return x.choice
 	}
-	if p := v.Permission; p != nil {
-		if err := x.g.Callers.Allowed(x.ctx(), p.Action, p.Resource); err != nil {
-			return err
-		}
+	if err := x.permitted(); err != nil {
+		return err
 	}
 	switch {
 	case x.choice != nil:
@@ -126,6 +123,20 @@ func (authorizeStage) do(x *exchange) error {
 			h["Location"][0] += "?" + x.r.URL.RawQuery
 		}
 		x.resp = &response{status: x.alias.Status, header: h, final: true}
+	}
+	return nil
+}
+
+// permitted asks whether the caller may; of a dry run nothing is audited.
+func (x *exchange) permitted() error {
+	p := x.version.Permission
+	switch {
+	case p == nil:
+		return nil
+	case !x.dry:
+		return x.g.Callers.Allowed(x.ctx(), p.Action, p.Resource)
+	case !x.g.Callers.Holds(x.ctx(), p.Action, p.Resource):
+		return fault(http.StatusForbidden, codeForbidden, "%s on %s is not allowed", p.Action, p.Resource)
 	}
 	return nil
 }
