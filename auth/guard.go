@@ -72,6 +72,9 @@ func (d *DeniedError) Brief() string {
 
 // Guard authenticates and authorizes every request, and writes the audit log. Safe for concurrent use.
 type Guard struct {
+	// Whole are the hub's limits, of which quotas may be a share. Set it before the guard is used.
+	Whole HubLimits
+
 	force atomic.Pointer[inForce]
 	node  string
 	log   *slog.Logger
@@ -164,12 +167,6 @@ func (d *Demand) Challenges() []string {
 	return way.Challenges()
 }
 
-// Way is Gate.Way, with the authenticators in force now.
-func (g *Guard) Way(name string) (*Way, error) { return g.gate().Way(name) }
-
-// Sequence is Gate.Sequence, with the authenticators in force now.
-func (g *Guard) Sequence(steps []Step) (*Way, error) { return g.gate().Sequence(steps) }
-
 // Rules returns the rules in force. The slice must not be changed.
 func (g *Guard) Rules() []Rule { return g.rules().Rules() }
 
@@ -213,14 +210,16 @@ func (g *Guard) Holds(ctx context.Context, a Action, topic string) bool {
 }
 
 // AllowOwn admits a principal to an action on what it owns, for which it needs no rule. It is a *DeniedError for anonymous callers.
-func (g *Guard) AllowOwn(ctx context.Context, a Action) error {
+func (g *Guard) AllowOwn(ctx context.Context, a Action) error { return g.allowOwn(ctx, a, "") }
+
+func (g *Guard) allowOwn(ctx context.Context, a Action, topic string) error {
 	c := CallerOf(ctx)
 	d := Decision{Allowed: c.Principal.ID != "", own: true}
 	if !d.Allowed {
-		d = Decide(g.rules().Rules(), c.Principal, a, "")
+		d = Decide(g.rules().Rules(), c.Principal, a, topic)
 	}
 	if !d.Allowed || a != ActionView {
-		g.decided(ctx, &c, a, "", d)
+		g.decided(ctx, &c, a, topic, d)
 	}
 	if !d.Allowed {
 		return &DeniedError{Principal: c.Principal, Action: a, Decision: d}

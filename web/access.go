@@ -20,12 +20,13 @@ type access struct {
 	public  bool // open to everybody, even if credentials are required elsewhere
 	anyHost bool // under any name, as balancers ask for a node's health
 	details bool // public, but shows more to callers with valid credentials
-	// Principals need no permission for what they own, for reading that, or for changing that; the handler looks at whose it is.
-	own, ownReads, ownChanges bool
-	limited                   bool        // public, and takes from the client's budget for reads
-	byTopic                   bool        // the handler authorizes each topic
-	reads                     auth.Action // instead of auth.ActionView
-	changes                   auth.Action
+	// Principals need no permission for what they own, or for reading that; the handler looks at whose it is.
+	own, ownReads bool
+	ownTopic      bool        // likewise of a topic below /v1/topics/, and nobody else learns whether there is one
+	limited       bool        // public, and takes from the client's budget for reads
+	byTopic       bool        // the handler authorizes each topic
+	reads         auth.Action // instead of auth.ActionView
+	changes       auth.Action
 	// itself: the handler identifies callers and decides what they may do. Of the checks only those of host and origin are made.
 	itself bool
 	// byCredentials refuses changes on a hub that asks for no credentials.
@@ -82,7 +83,7 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	if err := s.spend(x, rt.classOf(r)); err != nil || rt.access.byTopic {
 		return r, err
 	}
-	action, own := rt.access.changes, rt.access.own || rt.access.ownChanges
+	action, own := rt.access.changes, rt.access.own
 	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions {
 		action, own = auth.ActionView, rt.access.own || rt.access.ownReads
 		if rt.access.reads != "" {
@@ -92,6 +93,9 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	if action != auth.ActionView {
 		auth.Note(r.Context(), "request", r.Method+" "+r.URL.Path)
 	}
+	if rt.access.ownTopic && !own {
+		own = s.ownsTopicInPath(r)
+	}
 	if own && !s.Guard.May(caller.Principal, action) {
 		return r, s.Guard.AllowOwn(r.Context(), action)
 	}
@@ -100,6 +104,12 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	}
 	caller.Operator = true
 	return r.WithContext(auth.WithCaller(r.Context(), caller)), nil
+}
+
+// ownsTopicInPath reports whether the path names a topic that belongs to the caller.
+func (s *Server) ownsTopicInPath(r *http.Request) bool {
+	name, err := s.topicBelow("/v1/topics/", r)
+	return err == nil && s.Service.OwnsTopic(r.Context(), name)
 }
 
 // owns reports whether the caller may see what belongs to owner: it is its own, or the caller is an operator.

@@ -74,7 +74,9 @@ func (a *accessControl) wire(cfg *configs.Config, state hub.StateReader, service
 	if m := a.settings.ClientCertificates; m != nil {
 		list = append(list, auth.NewCertificates(*m))
 	}
-	return auth.NewGuard(auth.NewGate(a.settings, list...), auth.NewRuleSet(a.settings, state, log), auth.Audit(cfg.Auth.Audit), node, log)
+	guard := auth.NewGuard(auth.NewGate(a.settings, list...), auth.NewRuleSet(a.settings, state, log), auth.Audit(cfg.Auth.Audit), node, log)
+	guard.Whole = auth.HubLimits{StoredBytes: int64(cfg.Retention.MaxBytes), DeadLetterBytes: int64(cfg.Letters.MaxBytes)}
+	return guard
 }
 
 // start keeps the issuers' keys up to date until close.

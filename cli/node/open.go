@@ -193,6 +193,7 @@ func (n *Node) newService(namer *hub.TopicNamer) (service *hub.Service, guard *a
 		KeyHeaders:        append(hub.KeyHeaders(), cfg.Message.KeyHeaders...),
 		SubscriberHeaders: cfg.Hub.SubscriberHeaders,
 		SecretGrace:       cfg.Hub.SecretGrace,
+		Retention:         hub.Retention{MaxAge: &cfg.Retention.MaxAge, MaxBytes: (*int64)(&cfg.Retention.MaxBytes)},
 
 		IdempotencyWindow: cfg.Message.IdempotencyWindow,
 
