@@ -34,7 +34,7 @@ type registryFlags struct {
 }
 
 func (f *registryFlags) read(s Streams) (registry.Document, error) {
-	return gateway.Source{Name: f.File, In: s.In, Lookup: gateway.Environment(s.Env)}.Read()
+	return gateway.Ready(f.File, s.In, s.Env)
 }
 
 // appliedRegistry is what the hub answers to a registry.
