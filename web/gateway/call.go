@@ -168,6 +168,8 @@ func (x *exchange) publish() error {
 	}
 	p := Publication{ContentType: "application/octet-stream", Body: x.body.held, Granted: v.verifier != nil}
 	switch given := x.r.Header["Content-Type"]; {
+	case x.body.kind != "":
+		p.ContentType = x.body.kind
 	case len(given) > 1:
 		return multiple("Content-Type", len(given))
 	case len(given) == 1 && given[0] != "":

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
@@ -49,19 +50,20 @@ type service struct {
 // version is one version of a service, ready to serve.
 type version struct {
 	*registry.Version
-	service  *service
-	way      Way
-	sequence bool  // way is one
-	unusable error // why callers cannot be authenticated; nil: they can
-	params   []param
-	produces []negotiate.Format
-	schema   *jsonschema.Schema // of the request's body; nil: any
-	asks     *shape             // of the request's body, with schema
-	answers  *shape             // of the response; nil: no schema
-	verifier webhook.Verifier   // nil: no webhook
-	scheme   string             // of the verifier
-	pool     *upstream.Pool     // nil: the target is no upstream, or cannot be called
-	patience time.Duration      // how long the service may take to begin its answer
+	service    *service
+	way        Way
+	sequence   bool  // way is one
+	unusable   error // why callers cannot be authenticated; nil: they can
+	params     []param
+	produces   []negotiate.Format
+	schema     *jsonschema.Schema // of the request's body; nil: any
+	asks       *shape             // of the request's body, with schema
+	answers    *shape             // of the response; nil: no schema
+	protection *protection        // nil: none
+	verifier   webhook.Verifier   // nil: no webhook
+	scheme     string             // of the verifier
+	pool       *upstream.Pool     // nil: the target is no upstream, or cannot be called
+	patience   time.Duration      // how long the service may take to begin its answer
 	// keyHeader names the header that is a message's key; empty: none.
 	keyHeader  string
 	rateName   string
@@ -131,7 +133,7 @@ func (g *Gateway) poolFor(u registry.Upstream, before *compiled) (*pooled, error
 		return nil, err
 	}
 	pool, err := upstream.New(upstream.Config{Name: u.Name, URLs: u.URLs, Retry: u.Retry, Headers: u.Headers, Timeout: u.Timeout,
-		Breaker: upstream.Breaker{Failures: u.Breaker.Failures, OpenFor: u.Breaker.OpenFor}}, transport, g.Log)
+		Breaker: upstream.Breaker{Failures: cmp.Or(u.Breaker.Failures, -1), OpenFor: u.Breaker.OpenFor}}, transport, g.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -166,6 +168,9 @@ func (g *Gateway) compileVersion(c *compiled, s *service, rv *registry.Version, 
 		v.asks = shapeOf(v.schema)
 	}
 	v.answers = shapeOf(c.registry.Schemas[rv.Response.Schema])
+	if v.protection, err = compileProtect(c.registry, rv.Protect); err != nil {
+		return nil, fmt.Errorf("protect: %w", err)
+	}
 	if rv.Verifier != "" {
 		if v.verifier = verifiers[rv.Verifier]; v.verifier == nil {
 			return nil, fmt.Errorf("verifier: %s does not exist", rv.Verifier)
