@@ -297,7 +297,8 @@ func (c *checker) verifier(name string, v Verifier) {
 		return
 	}
 	for _, field := range []struct{ name, value string }{{"header", v.Header}, {"algorithm", v.Algorithm}, {"encoding", v.Encoding},
-		{"prefix", v.Prefix}, {"timestamp_header", v.TimestampHeader}, {"id_header", v.IDHeader}} {
+		{"prefix", v.Prefix}, {"timestamp_header", v.TimestampHeader}, {"id_header", v.IDHeader},
+		{"timestamp_format", v.TimestampFormat}, {"event_header", v.EventHeader}, {"signed", v.Signed}} {
 		if field.value != "" {
 			c.failf(below(path, field.name), "is only for scheme: hmac; %s says it itself", v.Scheme)
 		}

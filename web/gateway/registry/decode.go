@@ -283,6 +283,12 @@ func (d *decoder) verifier(name string, n *yaml.Node) Verifier {
 			r.TimestampHeader = text(v)
 		case "id_header":
 			r.IDHeader = text(v)
+		case "timestamp_format":
+			r.TimestampFormat = text(v)
+		case "event_header":
+			r.EventHeader = text(v)
+		case "signed":
+			r.Signed = text(v)
 		}
 	})
 	if r.Scheme == "hmac" {

@@ -96,7 +96,11 @@ type Verifier struct {
 	Secrets   []string
 	Tolerance time.Duration // 0: the scheme's own
 	// The rest is for hmac.
-	Header, Algorithm, Encoding, Prefix, TimestampHeader, IDHeader string
+	Header, Algorithm, Encoding, Prefix, TimestampHeader, IDHeader, EventHeader string
+	TimestampFormat                                                             string // unix, unix_ms or rfc3339; empty: unix
+	// Signed is the text that is signed, in which {body}, {timestamp} and {id} stand for what they name; empty: {body} or, with a
+	// timestamp, {timestamp}.{body}.
+	Signed string
 }
 
 // Step is one step of a sequence.
