@@ -212,6 +212,43 @@ func TestRevokedKeysLeaveTheirSubscriptions(t *testing.T) {
 	want(t, o.as(o.root, "DELETE", "/v1/auth/keys/x?end_subscriptions=perhaps", ""), 400)
 }
 
+// An operator pauses or ends what a principal has whose credential has ended elsewhere.
+func TestOwnersThatHaveEndedElsewhere(t *testing.T) {
+	o := newOwned(t, "")
+	for i := range 2 {
+		o.ask(t, o.alice, "subscribe", fmt.Sprint("https://alice.example/", i))
+		o.ledger.verify(t)
+	}
+	o.ask(t, o.bob, "subscribe", "https://bob.example/")
+	o.ledger.verify(t)
+	end := func(key, body string, status int) string {
+		t.Helper()
+		return want(t, o.as(key, "POST", "/v1/auth/end-owner", body), status)
+	}
+	end(o.bob, `{"owner":"`+principalOf(o.alice)+`"}`, 403)
+	end(o.root, `{"owner":"alice"}`, 400)
+	end(o.root, `{}`, 400)
+	if got := end(o.root, `{"owner":"`+principalOf(o.alice)+`"}`, 200); !strings.Contains(got, `"subscriptions_paused":2`) {
+		t.Errorf("%s", got)
+	}
+	states := func() (out string) {
+		for _, i := range o.list(t, o.root, "/v1/subscriptions") {
+			out += fmt.Sprint(i["id"], " ", i["state"], " ", i["pause_reason"], ", ")
+		}
+		return out
+	}
+	if got := states(); got != "s-1 paused owner_ended, s-2 paused owner_ended, s-3 active <nil>, " {
+		t.Error(got)
+	}
+	want(t, o.as(o.alice, "POST", "/v1/subscriptions/s-1/resume", ""), 403)
+	if got := end(o.root, `{"owner":"`+principalOf(o.alice)+`","end_subscriptions":true}`, 200); !strings.Contains(got, `"subscriptions_ended":2`) {
+		t.Errorf("%s", got)
+	}
+	if got := states(); got != "s-3 active <nil>, " {
+		t.Error(got)
+	}
+}
+
 // A quota that is reached says which one it is, how much it allows and how much is used; usage shows the same.
 func TestQuotas(t *testing.T) {
 	o := newOwned(t, "quotas: {default: {topics: 3, subscriptions: 2, streams: 1}, partner: {topics: 5}}")

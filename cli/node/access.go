@@ -19,6 +19,7 @@ type accessControl struct {
 	client   *egress.Client // for requests to issuers and the token service; nil without any
 	sources  []*auth.KeySet
 	remote   *auth.RemoteTokens // nil without a token service
+	guard    *auth.Guard        // see wire
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -72,19 +73,23 @@ func (a *accessControl) wire(cfg *configs.Config, state hub.StateReader, service
 		list = append(list, a.remote)
 	}
 	if m := a.settings.ClientCertificates; m != nil {
-		list = append(list, auth.NewCertificates(*m))
+		list = append(list, auth.NewCertificates(*m, now, func(err error) {
+			log.Error("cannot read the revocation lists; the last good ones stay in force", "error", err)
+		}))
 	}
 	guard := auth.NewGuard(auth.NewGate(a.settings, list...), auth.NewRuleSet(a.settings, state, log), auth.Audit(cfg.Auth.Audit), node, log)
 	guard.Whole = auth.HubLimits{StoredBytes: int64(cfg.Retention.MaxBytes), DeadLetterBytes: int64(cfg.Letters.MaxBytes)}
+	a.guard = guard
 	return guard
 }
 
-// start keeps the issuers' keys up to date until close.
-func (a *accessControl) start(ctx context.Context) {
+// start keeps the issuers' keys up to date until close, and runs watch.
+func (a *accessControl) start(ctx context.Context, watch func(context.Context, *auth.Guard)) {
 	if a == nil {
 		return
 	}
 	ctx, a.stop = context.WithCancel(ctx)
+	a.running.Go(func() { watch(ctx, a.guard) })
 	for _, s := range a.sources {
 		a.running.Go(func() { s.Run(ctx) })
 	}
