@@ -18,14 +18,11 @@ type CertificateMapping struct {
 	Roles []string `yaml:"roles"`
 	// CRL is a file with certificate revocation lists; empty: none.
 	CRL string `yaml:"crl"`
-
-	revoked *revocations
 }
 
 func (m *CertificateMapping) check() error {
 	if m.CRL != "" {
-		var err error
-		if m.revoked, err = loadRevocations(m.CRL); err != nil {
+		if _, err := readRevocations(m.CRL); err != nil {
 			return err
 		}
 	}
@@ -43,15 +40,17 @@ func (m *CertificateMapping) check() error {
 type Certificates struct {
 	mapping CertificateMapping
 	now     func() time.Time
+	revoked *revocations // nil: no certificate is
 }
 
 // NewCertificates makes an Authenticator for client certificates. failed is told when the revocation lists cannot be read any more;
 // the last good ones stay in force.
 func NewCertificates(m CertificateMapping, now func() time.Time, failed func(error)) *Certificates {
-	if m.revoked != nil {
-		m.revoked.failed = failed
+	c := &Certificates{mapping: m, now: now}
+	if m.CRL != "" {
+		c.revoked = &revocations{path: m.CRL, failed: failed}
 	}
-	return &Certificates{mapping: m, now: now}
+	return c
 }
 
 // Challenge is empty: TLS requests certificates, not HTTP.
@@ -75,7 +74,7 @@ func (c *Certificates) Authenticate(_ context.Context, r *Request) (*Principal, 
 	}
 	p := &Principal{Method: MethodCertificate, ID: identity("cert", name), Subject: name, User: name, Roles: c.mapping.Roles,
 		Until: tls.PeerCertificates[0].NotAfter}
-	if c.mapping.revoked != nil {
+	if c.revoked != nil {
 		p.again = func(context.Context) (*Principal, error) { return p, c.checkRevoked(tls.VerifiedChains) }
 	}
 	return p, nil
@@ -83,12 +82,12 @@ func (c *Certificates) Authenticate(_ context.Context, r *Request) (*Principal, 
 
 // checkRevoked refuses a certificate unless one of its chains has no revoked certificate.
 func (c *Certificates) checkRevoked(chains [][]*x509.Certificate) error {
-	if c.mapping.revoked == nil {
+	if c.revoked == nil {
 		return nil
 	}
 	now := c.now()
 	for _, chain := range chains {
-		if !slices.ContainsFunc(chain, func(cert *x509.Certificate) bool { return c.mapping.revoked.has(cert, now) }) {
+		if !slices.ContainsFunc(chain, func(cert *x509.Certificate) bool { return c.revoked.has(cert, now) }) {
 			return nil
 		}
 	}

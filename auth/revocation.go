@@ -19,7 +19,7 @@ type revocations struct {
 	failed func(error) // is told once of a file that cannot be read; nil: nobody
 
 	mu      sync.Mutex
-	revoked map[revokedKey]struct{}
+	revoked map[revokedKey]struct{} // nil: not read yet
 	stamp   string
 	checked time.Time
 }
@@ -27,16 +27,7 @@ type revocations struct {
 // revokedKey is the issuer and the serial number of a certificate.
 type revokedKey struct{ issuer, serial string }
 
-// loadRevocations reads a file for the first time.
-func loadRevocations(path string) (*revocations, error) {
-	r := &revocations{path: path}
-	r.stamp = r.stampOf()
-	var err error
-	r.revoked, err = readRevocations(path)
-	return r, err
-}
-
-// has reports whether a certificate is revoked.
+// has reports whether a certificate is revoked. As long as the file has never been read all are.
 func (r *revocations) has(cert *x509.Certificate, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -45,7 +36,7 @@ func (r *revocations) has(cert *x509.Certificate, now time.Time) bool {
 		r.refresh()
 	}
 	_, revoked := r.revoked[revokedKey{string(cert.RawIssuer), serialOf(cert)}]
-	return revoked
+	return revoked || r.revoked == nil
 }
 
 func serialOf(cert *x509.Certificate) string {
@@ -58,7 +49,7 @@ func serialOf(cert *x509.Certificate) string {
 // refresh reads the file if it has changed.
 func (r *revocations) refresh() {
 	stamp := r.stampOf()
-	if stamp == r.stamp {
+	if stamp == r.stamp && r.revoked != nil {
 		return
 	}
 	r.stamp = stamp

@@ -64,6 +64,8 @@ type Policy struct {
 	SubscriberHeaders bool
 	// KeepExtra stores the fields of a subscribe request that the hub does not know.
 	KeepExtra bool
+	// Topics are the rules that topics have beyond Authorize. nil: none.
+	Topics TopicPolicies
 	// GatewayChecker checks the gateway's registry before it is applied. nil: it is not checked.
 	GatewayChecker GatewayChecker
 	// Parts reads the gateway's registry. nil: it cannot be read.
@@ -114,10 +116,15 @@ func (s *Service) authorize(ctx context.Context, a Action, topic string) error {
 			return err
 		}
 	}
-	if s.policy.Authorize == nil {
-		return nil
+	if s.policy.Authorize != nil {
+		if err := s.policy.Authorize(ctx, a, topic); err != nil {
+			return err
+		}
 	}
-	return s.policy.Authorize(ctx, a, topic)
+	if s.policy.Topics != nil && (a == ActionPublish || a == ActionSubscribe) {
+		return s.policy.Topics.Admit(ctx, a, topic)
+	}
+	return nil
 }
 
 // AuthorizeRead returns an error if the caller of ctx may not read a topic's messages.
@@ -167,6 +174,9 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) (RequestID, er
 		if err := s.policy.CheckCallback(r.CallbackURL); err != nil {
 			return 0, &Error{Code: CodeForbidden, Param: "hub.callback", Message: err.Error()}
 		}
+	}
+	if err := s.checkSubscription(ctx, r); err != nil {
+		return 0, err
 	}
 	if len(r.Headers) > 0 && !s.policy.SubscriberHeaders {
 		return 0, &Error{Code: CodeForbidden, Param: "hub.header", Message: "this hub lets only its operators choose headers for callbacks (hub.subscriber_headers)"}
@@ -309,6 +319,12 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 	if err := checkContentType(p.ContentType); err != nil {
 		return Receipt{}, err
 	}
+	if err := s.spend(ctx, p.Topic, 1); err != nil {
+		return Receipt{}, err
+	}
+	if err := s.checkContent(ctx, p.Topic, p.ContentType, p.Body); err != nil {
+		return Receipt{}, err
+	}
 	if len(p.Body) > MaxInlineBytes {
 		return s.publishInParts(ctx, p)
 	}
@@ -337,14 +353,14 @@ func receipt(res Result) Receipt {
 
 // publishInParts publishes a body in memory as a blob.
 func (s *Service) publishInParts(ctx context.Context, p Publication) (Receipt, error) {
-	u, err := s.NewBlobWriter(ctx, p.Topic, p.ContentType)
+	u, err := s.newBlobWriter(p.Topic, p.ContentType)
 	if err != nil {
 		return Receipt{}, err
 	}
 	if err := u.WriteAll(ctx, p.Body); err != nil {
 		return Receipt{}, err
 	}
-	return s.PublishBlob(ctx, p, u)
+	return s.publishBlob(ctx, p, u)
 }
 
 // maxContentTypeBytes is the longest content type.

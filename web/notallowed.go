@@ -9,24 +9,18 @@ import (
 	"quorumhub/hub"
 )
 
-// PauseNotAllowed pauses the subscriptions that no rule allows any more, and returns their number. It is for changes of the rules that
-// this API did not make: of auth.file.
-func (s *Server) PauseNotAllowed(ctx context.Context) (paused int, err error) {
-	return s.pauseForbidden(ctx, "auth.file")
-}
-
-// pauseNotAllowed is PauseNotAllowed for a change by a request.
+// pauseNotAllowed is PauseNotAllowed for a request, whose audit line tells the number.
 func (s *Server) pauseNotAllowed(ctx context.Context, by string) error {
-	paused, err := s.pauseForbidden(ctx, by)
-	if paused > 0 {
+	paused, err := s.PauseNotAllowed(ctx, by)
+	if err == nil && paused > 0 {
 		auth.Note(ctx, "subscriptions_paused", strconv.Itoa(paused))
 	}
 	return err
 }
 
-// pauseForbidden pauses the subscriptions whose owners, after a change of the rules, certainly may not subscribe to their topics any
-// more.
-func (s *Server) pauseForbidden(ctx context.Context, by string) (paused int, err error) {
+// PauseNotAllowed pauses the subscriptions whose owners, after a change of the rules, certainly may not subscribe to their topics any
+// more, and returns their number.
+func (s *Server) PauseNotAllowed(ctx context.Context, by string) (paused int, err error) {
 	if s.Guard == nil || s.KeepNotAllowed {
 		return 0, nil
 	}

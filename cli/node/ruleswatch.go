@@ -25,7 +25,7 @@ func (n *Node) watchRules(ctx context.Context, guard *auth.Guard) {
 		if now := guard.Revision(); !n.raft.IsLeader() {
 			done = nil // another node looks after it
 		} else if now != done {
-			paused, err := n.server.PauseNotAllowed(ctx)
+			paused, err := n.server.PauseNotAllowed(ctx, byFile)
 			switch {
 			case err != nil && ctx.Err() == nil:
 				n.log.Warn("cannot pause subscriptions that the rules no longer allow; will retry", "error", err)
