@@ -387,3 +387,26 @@ func TestRoutesAboutOneThingAreForItsOwner(t *testing.T) {
 		t.Errorf("a stranger's dead letters: %v", got)
 	}
 }
+
+// Whoever has created API keys lists and revokes these, also without the right to create more.
+func TestCreatorsRevokeTheirKeys(t *testing.T) {
+	o := newOwned(t, "")
+	want(t, o.as(o.root, "PUT", "/v1/auth/rules/makers", `{"may":["admin.auth"],"who":[{"scope":"maker"}]}`), 200)
+	maker := o.key(t, "maker", "maker")
+	made := want(t, o.as(maker, "POST", "/v1/auth/keys", `{"name":"made","scopes":["orders.read"]}`), 201)
+	_, id, _ := strings.Cut(made, `"id":"`)
+	id, _, _ = strings.Cut(id, `"`)
+	want(t, o.as(o.root, "DELETE", "/v1/auth/rules/makers", ""), 204)
+	want(t, o.as(maker, "POST", "/v1/auth/keys", `{"name":"more"}`), 403)
+	if got := o.list(t, maker, "/v1/auth/keys"); len(got) != 1 || got[0]["id"] != id {
+		t.Errorf("its keys: %v", got)
+	}
+	if got := o.list(t, o.alice, "/v1/auth/keys"); len(got) != 0 {
+		t.Errorf("alice, who made none, sees %v", got)
+	}
+	for _, other := range []string{o.alice[4:16], "0123456789ab"} {
+		want(t, o.as(maker, "DELETE", "/v1/auth/keys/"+other, ""), 404)
+	}
+	want(t, o.as(o.alice, "DELETE", "/v1/auth/keys/"+id, ""), 404)
+	want(t, o.as(maker, "DELETE", "/v1/auth/keys/"+id, ""), 200)
+}
