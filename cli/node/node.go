@@ -76,7 +76,7 @@ func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	n.out.Start(work)
-	n.access.start(work)
+	n.access.start(work, n.watchRules)
 	n.keeper.Start(work)
 	defer n.keeper.Close()
 	n.gateway.start(work, n.first)
