@@ -48,7 +48,7 @@ type thing struct {
 func Diff(from, to registry.Document, changedSecrets []string) ([]Change, error) {
 	old, err := thingsOf(from)
 	if err != nil {
-		return nil, fmt.Errorf("the registry of the hub: %w", err)
+		return nil, fmt.Errorf("the registry of the hub %w", err)
 	}
 	new, err := thingsOf(to)
 	if err != nil {
@@ -115,9 +115,9 @@ func thingsOf(doc registry.Document) ([]thing, error) {
 		return nil, nil
 	}
 	doc.Secrets = nil // references stay as written, so that no value is shown
-	reg, mistakes := registry.Read(doc, nil)
-	if err := Refusal("it is not understood by this program", mistakes); err != nil {
-		return nil, err
+	reg, mistakes := registry.ReadDraft(doc)
+	if reg == nil {
+		return nil, fmt.Errorf("is not understood by this program: %w", mistakes[0])
 	}
 	var out []thing
 	add := func(name string, v any, skip ...string) {

@@ -2,13 +2,18 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"quorumhub/delivery/egress"
 	"quorumhub/hub"
 	"quorumhub/web"
+	"quorumhub/web/gateway"
 	"quorumhub/web/gateway/registry"
 )
 
@@ -29,10 +34,10 @@ type gatewaySource struct {
 	mu       sync.Mutex
 	info     hub.GatewayInfo
 	document hub.GatewayDocument
-	registry *registry.Registry // nil: none
-	loadedAt time.Time
 	known    bool
 	failure  string // why the newest registry could not be read; empty: it was
+
+	server atomic.Pointer[web.Server] // whose gateway serves the registry; nil: not yet
 }
 
 func newGatewaySource(service func() *hub.Service, log *slog.Logger) *gatewaySource {
@@ -92,15 +97,6 @@ func (g *gatewaySource) follow(ctx context.Context, failed bool) {
 // read takes over the present registry, unless it is the one that was read last.
 func (g *gatewaySource) read() error {
 	info, document, ok, err := g.service().Gateway()
-	var reg *registry.Registry
-	if err == nil && ok {
-		// It was checked when it was applied, against the hub as it was then: what has changed there since must not take away
-		// the gateway.
-		var mistakes []registry.Mistake
-		if reg, mistakes = registry.Read(registry.Document(document), nil); len(mistakes) > 0 {
-			err = fmt.Errorf("this program does not understand it: %w", mistakes[0])
-		}
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
@@ -111,26 +107,59 @@ func (g *gatewaySource) read() error {
 		}
 		return err
 	case g.known == ok && g.info.Hash == info.Hash && g.info.Index == info.Index:
-		if ok {
-			g.failure = ""
-		}
+		g.failure = ""
 		return nil
 	}
-	g.info, g.document, g.registry, g.known, g.failure, g.loadedAt = info, document, reg, ok, "", time.Now()
+	g.info, g.document, g.known, g.failure = info, document, ok, ""
 	signal(g.changed)
 	return nil
 }
 
-// Serving implements web.Gateway.
-func (g *gatewaySource) Serving() web.GatewayServing {
+// Current implements gateway.Source.
+func (g *gatewaySource) Current() (gateway.Active, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	out := web.GatewayServing{Hash: g.info.Hash, Index: g.info.Index, LoadedAt: g.loadedAt, Registry: g.registry}
+	d := registry.Document(g.document)
+	return gateway.Active{Document: d, Hash: g.info.Hash, Index: g.info.Index, AppliedAt: g.info.AppliedAt}, g.known
+}
+
+// Changed implements gateway.Source.
+func (g *gatewaySource) Changed() <-chan struct{} { return g.changed }
+
+// Serving implements web.Gateway.
+func (g *gatewaySource) Serving() web.GatewayServing {
+	var out web.GatewayServing
+	if s := g.server.Load(); s != nil {
+		out = s.Serving()
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if g.failure != "" {
 		out.Errors = append(out.Errors, g.failure)
 	}
 	return out
 }
 
+// used returns who has called what through this node.
+func (g *gatewaySource) used() []web.GatewayUse {
+	if s := g.server.Load(); s != nil {
+		return s.ServicesUsed()
+	}
+	return nil
+}
+
 // hash returns the hash of the registry that this node serves.
 func (g *gatewaySource) hash() string { return g.Serving().Hash }
+
+// upstreamTransports opens guarded ways to upstreams, each to its own addresses only. own are those where this node listens.
+func upstreamTransports(own []string) gateway.Transports {
+	var deny []netip.AddrPort
+	for _, addr := range own {
+		if a, err := net.ResolveTCPAddr("tcp", addr); err == nil {
+			deny = append(deny, a.AddrPort())
+		}
+	}
+	return func(u registry.Upstream) (http.RoundTripper, error) {
+		return egress.NewUpstreamClient(u.URLs, nil, deny, egress.ClientOptions{})
+	}
+}

@@ -21,7 +21,7 @@ func readGatewayFile(cfg *configs.Config) (*registry.Document, error) {
 	if cfg.Gateway.File == "" {
 		return nil, nil //nolint:nilnil // nil means none
 	}
-	doc, err := gateway.Source{Name: cfg.Gateway.File, Lookup: gateway.Environment(os.Environ())}.Read()
+	doc, err := gateway.Ready(cfg.Gateway.File, nil, os.Environ())
 	if err != nil {
 		return nil, fmt.Errorf("gateway.file: %w", err)
 	}
