@@ -72,6 +72,9 @@ func (d *DeniedError) Brief() string {
 
 // Guard authenticates and authorizes every request, and writes the audit log. Safe for concurrent use.
 type Guard struct {
+	// Whole are the hub's limits, of which quotas may be a share. Set it before the guard is used.
+	Whole HubLimits
+
 	force atomic.Pointer[inForce]
 	node  string
 	log   *slog.Logger
@@ -109,6 +112,61 @@ func (g *Guard) Authenticate(ctx context.Context, r *Request) (*Principal, error
 // Challenges is Gate.Challenges.
 func (g *Guard) Challenges() []string { return g.gate().Challenges() }
 
+// Demand returns how callers must prove who they are: by the authenticator of a name or, with steps, by a sequence, as Gate.Way and
+// Gate.Sequence have it. It follows Replace. The error says what the authenticators in force now lack.
+func (g *Guard) Demand(name string, steps []Step) (*Demand, error) {
+	d := &Demand{guard: g, name: name, steps: steps}
+	_, err := d.now()
+	return d, err
+}
+
+// Demand is a Way by the authenticators in force. Safe for concurrent use.
+type Demand struct {
+	guard *Guard
+	name  string
+	steps []Step
+	known atomic.Pointer[wayAt]
+}
+
+type wayAt struct {
+	gate *Gate
+	way  *Way
+	err  error
+}
+
+func (d *Demand) now() (*Way, error) {
+	gate := d.guard.gate()
+	at := d.known.Load()
+	if at == nil || at.gate != gate {
+		at = &wayAt{gate: gate}
+		if d.steps == nil {
+			at.way, at.err = gate.Way(d.name)
+		} else {
+			at.way, at.err = gate.Sequence(d.steps)
+		}
+		d.known.Store(at)
+	}
+	return at.way, at.err
+}
+
+// Authenticate is Way.Authenticate, or ErrUnavailable (wrapped) while an authenticator is missing.
+func (d *Demand) Authenticate(ctx context.Context, r *Request) (*Principal, error) {
+	way, err := d.now()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return way.Authenticate(ctx, r)
+}
+
+// Challenges is Way.Challenges.
+func (d *Demand) Challenges() []string {
+	way, err := d.now()
+	if err != nil {
+		return nil
+	}
+	return way.Challenges()
+}
+
 // Rules returns the rules in force. The slice must not be changed.
 func (g *Guard) Rules() []Rule { return g.rules().Rules() }
 
@@ -130,7 +188,8 @@ func (g *Guard) Allow(ctx context.Context, a Action, topic string) error {
 	c := CallerOf(ctx)
 	d := Decide(g.rules().Rules(), c.Principal, a, topic)
 	reading := a == ActionRead || a == ActionView
-	if !d.Allowed || !reading && (a != ActionPublish || g.force.Load().audit == AuditAll) {
+	frequent := a == ActionPublish || a == ActionCall // and written in logs of their own
+	if !d.Allowed || !reading && (!frequent || g.force.Load().audit == AuditAll) {
 		g.decided(ctx, &c, a, topic, d)
 	}
 	if !d.Allowed {
@@ -145,15 +204,22 @@ func (g *Guard) Settle(ctx context.Context) error {
 	return c.settle(ctx)
 }
 
+// Holds reports whether the rules allow the caller of ctx an action on a topic or resource. It audits nothing and settles nothing.
+func (g *Guard) Holds(ctx context.Context, a Action, topic string) bool {
+	return Decide(g.rules().Rules(), CallerOf(ctx).Principal, a, topic).Allowed
+}
+
 // AllowOwn admits a principal to an action on what it owns, for which it needs no rule. It is a *DeniedError for anonymous callers.
-func (g *Guard) AllowOwn(ctx context.Context, a Action) error {
+func (g *Guard) AllowOwn(ctx context.Context, a Action) error { return g.allowOwn(ctx, a, "") }
+
+func (g *Guard) allowOwn(ctx context.Context, a Action, topic string) error {
 	c := CallerOf(ctx)
 	d := Decision{Allowed: c.Principal.ID != "", own: true}
 	if !d.Allowed {
-		d = Decide(g.rules().Rules(), c.Principal, a, "")
+		d = Decide(g.rules().Rules(), c.Principal, a, topic)
 	}
 	if !d.Allowed || a != ActionView {
-		g.decided(ctx, &c, a, "", d)
+		g.decided(ctx, &c, a, topic, d)
 	}
 	if !d.Allowed {
 		return &DeniedError{Principal: c.Principal, Action: a, Decision: d}

@@ -20,6 +20,7 @@ const (
 	MethodCertificate Method = "certificate" // TLS client certificate
 	MethodSignature   Method = "signature"   // RFC 9421
 	MethodGEO         Method = "geo-auth"
+	MethodWebhook     Method = "webhook" // a sender that the gateway's registry names, by its signature
 )
 
 // Principal is an authenticated caller, or the anonymous one. Treat it as immutable.
@@ -89,6 +90,11 @@ func (p *Principal) Is(id string) bool {
 
 // Anonymous returns the principal of a caller without credentials.
 func Anonymous() *Principal { return &Principal{Method: MethodAnonymous} }
+
+// WebhookSender returns the principal of a sender of webhooks that the gateway's registry names.
+func WebhookSender(name string) *Principal {
+	return &Principal{Method: MethodWebhook, ID: identity("webhook", name), Subject: name}
+}
 
 // String names the principal for logs: method:authority/subject. It holds no secret.
 func (p *Principal) String() string {

@@ -15,6 +15,7 @@ type RuleSet struct {
 	state    hub.StateReader
 	log      *slog.Logger
 	cache    atomic.Pointer[rulesAt]
+	quotas   quotaTable
 }
 
 type rulesAt struct {
@@ -24,7 +25,7 @@ type rulesAt struct {
 
 // NewRuleSet combines the rules of auth.file with those of the state.
 func NewRuleSet(s *Settings, state hub.StateReader, log *slog.Logger) *RuleSet {
-	return &RuleSet{settings: s, state: state, log: log}
+	return &RuleSet{settings: s, state: state, log: log, quotas: quotaTable{settings: s, state: state}}
 }
 
 // Rules returns the rules in force now. The slice must not be changed.
@@ -51,6 +52,7 @@ func (s *RuleSet) Rules() []Rule {
 		rules = append(rules, pinned)
 	}
 	s.cache.Store(&rulesAt{version, rules})
+	s.quotas.current() // so that limitsBytes need not look at the state
 	return rules
 }
 

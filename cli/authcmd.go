@@ -27,6 +27,7 @@ type authCmd struct {
 	Rules   authRules  `cmd:"" help:"List, set and remove access rules of a running hub."`
 	Explain explainCmd `cmd:"" help:"Explain why an action is, or would be, allowed or refused."`
 	WhoAmI  whoAmICmd  `cmd:"" name:"whoami" help:"Show how the hub identifies you."`
+	Quotas  authQuotas `cmd:"" help:"List and set what principals may have."`
 	Usage   usageCmd   `cmd:"" help:"Show what principals use and what their quotas allow."`
 }
 

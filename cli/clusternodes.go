@@ -54,13 +54,14 @@ func (c *statusCmd) Run(ctx context.Context, s Streams) error {
 			LastContact   *int64 `json:"last_contact_ms"`
 			Stopping      bool   `json:"stopping"`
 			Leaving       bool   `json:"leaving"`
+			Gateway       string `json:"gateway_hash"`
 		} `json:"nodes"`
 	}
 	if err := json.Unmarshal(answer, &cluster); err != nil {
 		return hub.Unexpected("", err)
 	}
 	table := s.table()
-	table.Row("NODE\tROLE\tVOTER\tSTATE\tLAST CONTACT\tAPPLIED ENTRY\tSUBSCRIPTIONS\tHTTP ADDRESS\tCLUSTER ADDRESS")
+	table.Row("NODE\tROLE\tVOTER\tSTATE\tLAST CONTACT\tAPPLIED ENTRY\tSUBSCRIPTIONS\tGATEWAY\tHTTP ADDRESS\tCLUSTER ADDRESS")
 	voters, healthy := 0, 0
 	for _, n := range cluster.Nodes {
 		vote, state, contact := "no", "healthy", "-"
@@ -83,8 +84,8 @@ func (c *statusCmd) Run(ctx context.Context, s Streams) error {
 		if n.LastContact != nil {
 			contact = terminal.Duration(time.Duration(*n.LastContact)*time.Millisecond) + " ago"
 		}
-		table.Row(fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s", terminal.OneLine(n.ID), terminal.OneLine(n.Role), vote, state, contact, n.AppliedIndex,
-			n.Subscriptions, terminal.OrDash(n.HTTPAddr), terminal.OrDash(n.ClusterAddr)))
+		table.Row(fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s", terminal.OneLine(n.ID), terminal.OneLine(n.Role), vote, state, contact, n.AppliedIndex,
+			n.Subscriptions, terminal.OrDash(shortHash(n.Gateway)), terminal.OrDash(n.HTTPAddr), terminal.OrDash(n.ClusterAddr)))
 	}
 	if err := table.Write(s.Out); err != nil {
 		return err

@@ -30,12 +30,15 @@ type commands struct {
 	Topics        topicsCmd        `cmd:"" group:"client" help:"List the topics of a hub, or set a topic's retention."`
 	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub; pause, resume, rewind or end one."`
 	Requests      requestsCmd      `cmd:"" group:"client" help:"List the subscribe and unsubscribe requests that await confirmation or failed within the last hour, and why."`
+	Streams       streamsCmd       `cmd:"" group:"client" help:"List the event streams that are open at a node, or end one."`
 	DeadLetters   deadLettersCmd   `cmd:"" group:"client" help:"List, show, replay, drop or export undeliverable messages."`
 
-	Auth authCmd `cmd:"" group:"cluster" help:"Manage API keys and access rules."`
+	Auth authCmd `cmd:"" group:"cluster" help:"Manage API keys, access rules and quotas."`
 
 	Dump  dumpCmd  `cmd:"" group:"cluster" help:"Export a hub's topics, limits and access rules as YAML, for version control."`
 	Apply applyCmd `cmd:"" group:"cluster" help:"Make a hub match YAML files: topics, limits, access rules, paused subscriptions."`
+
+	Gateway gatewayCmd `cmd:"" group:"cluster" help:"Manage the gateway in front of REST services: its registry, its routes and who uses them."`
 
 	Callbacks callbacksCmd `cmd:"" group:"cluster" help:"Manage the headers and credentials that callbacks require."`
 	Keys      keysCmd      `cmd:"" group:"cluster" help:"Manage the sealing keys that encrypt secrets at rest."`
@@ -55,16 +58,19 @@ type commands struct {
 	Version     versionCmd     `cmd:"" group:"tools" help:"Print the version, commit and Go version (also: -v, --version)."`
 }
 
-// Main runs the program with the arguments that follow its name and returns its exit code (see exit.Codes). SIGINT, SIGTERM and
-// SIGHUP stop the command gracefully.
+// Main runs the program with the arguments that follow its name and returns its exit code (see exit.Codes). SIGINT and SIGTERM stop the
+// command gracefully. On SIGHUP a hub reads its configuration and files again; other commands stop, unless they were started with nohup.
 func Main(args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	nohup := signal.Ignored(syscall.SIGHUP)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// The first signal stops the command gracefully; a second one is no longer caught and kills the process.
 	context.AfterFunc(ctx, stop)
 	// A write to a pipe whose reader is gone is an error like any other, and not the end of the process.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	return Run(ctx, args, Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Environ()})
+	return Run(ctx, args, Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Environ(), Hangups: hangups, Nohup: nohup})
 }
 
 // Run is Main with its context and streams passed in.
@@ -105,6 +111,15 @@ func execute(ctx context.Context, parsed *kong.Context, s Streams, model *kong.A
 	hub := parsed.Command() == "serve" || parsed.Command() == "dev"
 	if !hub {
 		s.Out = out
+		if !s.Nohup {
+			go func() {
+				select {
+				case <-s.Hangups:
+					cancel()
+				case <-ctx.Done():
+				}
+			}()
+		}
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	err := parsed.Run(s, model)

@@ -50,15 +50,23 @@ type usageCmd struct {
 
 // used is an amount and its limit.
 type used struct {
-	Used  int `json:"used"`
-	Limit int `json:"limit"`
+	Used  int64 `json:"used"`
+	Limit int64 `json:"limit"`
 }
 
 func (u used) String() string {
 	if u.Limit == 0 {
-		return strconv.Itoa(u.Used)
+		return strconv.FormatInt(u.Used, 10)
 	}
 	return fmt.Sprintf("%d/%d", u.Used, u.Limit)
+}
+
+// bytes is String for an amount of bytes.
+func (u used) bytes() string {
+	if u.Limit == 0 {
+		return terminal.Bytes(u.Used)
+	}
+	return terminal.Bytes(u.Used) + "/" + terminal.Bytes(u.Limit)
 }
 
 func (c *usageCmd) Run(ctx context.Context, s Streams) error {
@@ -67,7 +75,7 @@ func (c *usageCmd) Run(ctx context.Context, s Streams) error {
 		query.Set("principal", c.Principal)
 	}
 	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/auth/usage", query,
-		"PRINCIPAL\tTOPICS\tSUBSCRIPTIONS\tPENDING\tIDEMPOTENCY KEYS\tAPI KEYS\tNONCES A MINUTE\tSTREAMS HERE\tDEAD LETTERS",
+		"PRINCIPAL\tTOPICS\tSUBSCRIPTIONS\tPENDING\tIDEMPOTENCY KEYS\tAPI KEYS\tNONCES A MINUTE\tSTREAMS HERE\tSTORED\tDEAD LETTERS",
 		func(u struct {
 			Principal       string
 			Topics          used
@@ -76,10 +84,12 @@ func (c *usageCmd) Run(ctx context.Context, s Streams) error {
 			IdempotencyKeys used `json:"idempotency_keys"`
 			APIKeys         used `json:"api_keys"`
 			Nonces          used `json:"nonces_per_minute"`
+			StoredBytes     used `json:"stored_bytes"`
 			DeadLetters     int  `json:"dead_letters"`
+			DeadLetterBytes used `json:"dead_letter_bytes"`
 			Node            struct{ Streams used }
 		}) string {
-			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d", terminal.OneLine(u.Principal), u.Topics, u.Subscriptions, u.PendingRequests,
-				u.IdempotencyKeys, u.APIKeys, u.Nonces, u.Node.Streams, u.DeadLetters)
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d, %s", terminal.OneLine(u.Principal), u.Topics, u.Subscriptions, u.PendingRequests,
+				u.IdempotencyKeys, u.APIKeys, u.Nonces, u.Node.Streams, u.StoredBytes.bytes(), u.DeadLetters, u.DeadLetterBytes.bytes())
 		})
 }

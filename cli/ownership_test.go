@@ -79,6 +79,8 @@ func TestOwnershipCommandsSendTheirRequests(t *testing.T) {
 		{[]string{"auth", "keys", "revoke", "0123456789ab"}, "DELETE", "/v1/auth/keys/0123456789ab", "", `{"id":"0123456789ab","subscriptions_paused":3,"subscriptions_ended":0}`, "3 subscriptions are paused"},
 		{[]string{"auth", "keys", "revoke", "0123456789ab", "--end-subscriptions"}, "DELETE", "/v1/auth/keys/0123456789ab?end_subscriptions=true", "", `{"id":"0123456789ab","subscriptions_paused":0,"subscriptions_ended":3}`, "3 subscriptions ended"},
 		{[]string{"auth", "usage", "issuer:idp/123"}, "GET", "/v1/auth/usage?principal=issuer%3Aidp%2F123", "", `{"items":[{"principal":"issuer:idp/123","topics":{"used":2,"limit":1000},"node":{"streams":{"used":1,"limit":0}}}],"next":""}`, "2/1000"},
+		{[]string{"auth", "quotas"}, "GET", "/v1/auth/quotas", "", `{"items":[{"name":"default","quotas":{"topics":1000,"stored_bytes":"5%"},"set":{"stored_bytes":"5%"},"set_by":"root"}],"next":""}`, "topics=1000 stored_bytes=5%"},
+		{[]string{"streams", "--topic", "news"}, "GET", "/v1/streams?topic=news", "", `{"items":[{"id":"0123456789ab","topic":"news","node":"node-1","owner":"key/1","since":"2026-11-01T12:00:00Z"}],"next":""}`, "0123456789ab"},
 		{[]string{"auth", "whoami"}, "GET", "/v1/auth/whoami", "", `{"method":"api-key","principal":"key/0123456789ab"}`, "key/0123456789ab"},
 	} {
 		hub := newScriptedHub(t, func(w http.ResponseWriter, _ request) { fmt.Fprint(w, c.answer) })
@@ -96,9 +98,42 @@ func TestOwnershipCommandsSendTheirRequests(t *testing.T) {
 			t.Errorf("%v: sent %s %s %s, want %s %s %s", c.args, r.Method, target, r.Body, c.method, c.target, c.body)
 		}
 	}
-	for _, args := range [][]string{{"subscriptions", "reassign", "--to", "x"}, {"subscriptions", "reassign", "s-1"}, {"subscriptions", "reassign", "s-1", "--to", "x", "--nobody"}} {
+	for _, args := range [][]string{{"auth", "quotas", "set", "default", "topics"}, {"auth", "quotas", "set", "default", "topcis=1"}, {"auth", "quotas", "set", "default", "topics=few"},
+		{"auth", "quotas", "set", "default", "topics=5%"}, {"auth", "quotas", "unset", "default", "topcis"}, {"subscriptions", "reassign", "--to", "x"}, {"subscriptions", "reassign", "s-1"}, {"subscriptions", "reassign", "s-1", "--to", "x", "--nobody"}} {
 		if got := run(t, "", append(args, "--hub", "http://127.0.0.1:9")...); got.code != 2 {
 			t.Errorf("%v: %+v, want a usage error", args, got)
+		}
+	}
+}
+
+// Setting and removing some quotas leaves the others that were set as they are.
+func TestQuotasAreSetOneByOne(t *testing.T) {
+	for _, c := range []struct {
+		args          []string
+		method, body  string
+		already, says string
+	}{
+		{[]string{"set", "issuer:idp/123", "stored_bytes=10GiB", "topics=0"}, "PUT", `{"topics":0,"streams":5,"stored_bytes":10737418240}`, `{"streams":5,"topics":3}`, "quotas of issuer:idp/123: topics=0"},
+		{[]string{"set", "issuer:idp/123", "dead_letter_bytes=5%"}, "PUT", `{"dead_letter_bytes":"5%"}`, `null`, "quotas of issuer:idp/123"},
+		{[]string{"unset", "issuer:idp/123", "streams"}, "PUT", `{"topics":3}`, `{"streams":5,"topics":3}`, "quotas of issuer:idp/123"},
+		{[]string{"unset", "issuer:idp/123", "streams"}, "DELETE", ``, `{"streams":5}`, "removed"},
+	} {
+		hub := newScriptedHub(t, func(w http.ResponseWriter, r request) {
+			switch r.Method {
+			case "GET":
+				fmt.Fprintf(w, `{"items":[{"name":"default","quotas":{},"set":{"streams":9}},{"name":"issuer:idp/123","quotas":{},"set":%s}],"next":""}`, c.already)
+			case "PUT":
+				fmt.Fprintf(w, `{"name":"issuer:idp/123","quotas":%s}`, r.Body)
+			case "DELETE":
+				w.Header().Set("X-Correlation-Id", "1")
+				w.WriteHeader(http.StatusNoContent)
+			}
+		})
+		got := run(t, "", append(append([]string{"auth", "quotas"}, c.args...), "--hub", hub.URL)...)
+		sent := hub.requests()
+		last := sent[len(sent)-1]
+		if got.code != 0 || !strings.Contains(got.out, c.says) || last.Method != c.method || last.Body != c.body {
+			t.Errorf("%v: %+v, sent %s %s; want %s %s", c.args, got, last.Method, last.Body, c.method, c.body)
 		}
 	}
 }

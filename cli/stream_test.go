@@ -260,7 +260,7 @@ func TestTopicsSetOnACluster(t *testing.T) {
 		eventually(t, "the limits are applied", func() bool {
 			code, out := run(node)
 			fields := strings.Fields(out[strings.Index(out, "\n")+1:])
-			return code == 0 && strings.Join(fields, " ") == "news 1 5 5 0 age 7d, size 1 byte"
+			return code == 0 && strings.Join(fields, " ") == "news 1 5 5 0 age 7d, size 1 byte active"
 		})
 	}
 	if code, out := run(2, "set", "news"); code != 0 || !strings.Contains(out, "none, the hub's limits apply") {

@@ -261,6 +261,9 @@ func accessKeys() []entry {
 		scalar("auth.egress.proxy_auth", "", "user:password for the proxy; never shown",
 			secret(), userPassword(), func(c *Config) *string { return &c.Auth.Egress.ProxyAuth }),
 
+		filePath("gateway.file", "registry of the gateway (YAML, JSON or XML) that a hub begins with; afterwards quorumhub gateway apply replaces it on all nodes; empty: none",
+			func(c *Config) *string { return &c.Gateway.File }),
+
 		scalar("log.level", "info", "minimum level that is logged",
 			text(), oneOf("debug", "info", "warn", "error"), func(c *Config) *string { return &c.Log.Level }),
 		scalar("log.format", "text", "format of the log on standard error",

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
+	"fmt"
 
 	"quorumhub/hub/hubpb"
 )
@@ -58,6 +60,14 @@ func (s *Service) PublishBatch(ctx context.Context, b Batch) (BatchReceipt, erro
 	if err := checkBatch(b.Items); err != nil {
 		return BatchReceipt{}, err
 	}
+	if err := s.spend(ctx, b.Topic, len(b.Items)); err != nil {
+		return BatchReceipt{}, err
+	}
+	for i := range b.Items {
+		if err := s.checkContent(ctx, b.Topic, b.Items[i].ContentType, b.Items[i].Body); err != nil {
+			return BatchReceipt{}, inItem(i, err)
+		}
+	}
 	ev := &hubpb.BatchPublished{Topic: b.Topic, AutoRegister: s.policy.AutoRegister}
 	ev.Caller, ev.KeyWindow = s.publisher(ctx, b.Topic, b.IdempotencyKey)
 	for i := range b.Items {
@@ -76,6 +86,17 @@ func (s *Service) PublishBatch(ctx context.Context, b Batch) (BatchReceipt, erro
 	}
 	return BatchReceipt{Topic: res.Topic, First: res.Offset, Count: len(b.Items), Duplicate: res.Outcome == OutcomeDuplicate,
 		KeysForgotten: int(res.ID)}, nil
+}
+
+// inItem says which message of a batch an error is about.
+func inItem(i int, err error) error {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return fmt.Errorf("message %d: %w", i+1, err)
+	}
+	one := *e
+	one.Message = fmt.Sprintf("message %d: %s", i+1, e.Message)
+	return &one
 }
 
 func checkBatch(items []Item) error {

@@ -110,6 +110,14 @@ func (s *Service) NewBlobWriter(ctx context.Context, topic, contentType string) 
 	if err := s.AuthorizePublish(ctx, topic); err != nil {
 		return nil, err
 	}
+	if s.ChecksContent(topic) {
+		return nil, Errorf(CodeInternal, "the content of %s must be checked, and so published in memory", quote(topic))
+	}
+	return s.newBlobWriter(topic, contentType)
+}
+
+// newBlobWriter is NewBlobWriter after the caller was admitted.
+func (s *Service) newBlobWriter(topic, contentType string) (*BlobWriter, error) {
 	if !s.policy.AutoRegister && !s.known(topic) {
 		return nil, Result{Outcome: OutcomeNoTopic}.Err(topic)
 	}
@@ -127,6 +135,13 @@ func (s *Service) PublishBlob(ctx context.Context, p Publication, w *BlobWriter)
 	if err := s.authorize(ctx, ActionPublish, p.Topic); err != nil {
 		return Receipt{}, err
 	}
+	if err := s.spend(ctx, p.Topic, 1); err != nil {
+		return Receipt{}, err
+	}
+	return s.publishBlob(ctx, p, w)
+}
+
+func (s *Service) publishBlob(ctx context.Context, p Publication, w *BlobWriter) (Receipt, error) {
 	if w.size > s.policy.MaxMessageBytes {
 		return Receipt{}, s.TooLarge()
 	}

@@ -20,6 +20,7 @@ const (
 	CodeUnavailable               // no leader, overloaded, stopping or out of disk space; retry later (503)
 	CodeLimited                   // too many requests by one caller or about one callback host; retry later (429)
 	CodeRetired                   // the topic was retired (410)
+	CodeUnsupported               // content of a type that is not taken (415)
 )
 
 // Error is an error the caller can act on. Message is one line of plain text; Param names the request parameter at

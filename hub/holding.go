@@ -86,6 +86,12 @@ func (s *State) linkTopic(t *Topic) {
 	}
 }
 
+// OwnsTopics reports whether a principal owns any topic.
+func (s *State) OwnsTopics(principal string) bool {
+	h := s.holdings[principal]
+	return h != nil && h.topics > 0
+}
+
 // Usage is what a principal has, by the quota that limits it, and more.
 type Usage struct {
 	Topics, Subscriptions, PendingRequests, IdempotencyKeys, APIKeys int

@@ -122,6 +122,8 @@ func needsQuotas(e *hubpb.Event) bool {
 		return true
 	case *hubpb.Event_RetentionSet:
 		return k.RetentionSet.Owner != ""
+	case *hubpb.Event_TopicDeregistered:
+		return k.TopicDeregistered.Owner != ""
 	}
 	return limitsOf(callerOf(e)) != byteLimits{}
 }

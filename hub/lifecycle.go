@@ -97,6 +97,9 @@ func checkReserved(a Action, topic string) error {
 	return nil
 }
 
+// Reserved reports whether only the hub publishes to a topic.
+func Reserved(topic string) bool { return strings.HasPrefix(topic, reservedPrefix) }
+
 // announce publishes to EventsTopic, if it exists, what happened to a subscription.
 func (s *State) announce(kind string, sub *Subscription, fx *Effects, add func(*Lifecycle)) {
 	t := s.topics[s.topicByName[EventsTopic]]

@@ -48,10 +48,11 @@ func newTenants(t *testing.T) *tenants {
 			}
 			return nil
 		},
-		Principal: principalOf,
-		Operator:  func(ctx context.Context) bool { return principalOf(ctx) == operator },
-		Quotas:    func(context.Context, string) hub.Quotas { return w.quotas },
-		Refused:   func(_ context.Context, r *hub.FailedRequest) { w.refused = append(w.refused, *r) },
+		Principal:  principalOf,
+		Operator:   func(ctx context.Context) bool { return principalOf(ctx) == operator },
+		ByteQuotas: func() bool { return w.quotas.StoredBytes+w.quotas.DeadLetterBytes > 0 },
+		Quotas:     func(context.Context, string) hub.Quotas { return w.quotas },
+		Refused:    func(_ context.Context, r *hub.FailedRequest) { w.refused = append(w.refused, *r) },
 	}, namer(t), single{w.world}, single{w.world}, nil)
 	return w
 }

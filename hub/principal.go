@@ -137,7 +137,7 @@ func (s *Service) OwnsTopic(ctx context.Context, topic string) (yes bool) {
 	p := s.principal(ctx)
 	s.state.View(func(st *State) {
 		t := st.topics[st.topicByName[topic]]
-		yes = t != nil && p != "" && t.Owner == p && !t.Provisional
+		yes = t != nil && t.Belongs(p)
 	})
 	return yes
 }
@@ -185,7 +185,7 @@ func (s *Service) limits(ctx context.Context, principal string, have byteLimits)
 
 // checkStored refuses, before any content is read or written, what a quota of bytes would refuse in any case.
 func (s *Service) checkStored(ctx context.Context, topic string) error {
-	if s.policy.Quotas == nil {
+	if s.policy.ByteQuotas == nil || !s.policy.ByteQuotas() {
 		return nil
 	}
 	var h holding

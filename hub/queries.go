@@ -60,6 +60,11 @@ func (s *State) Topics(after TopicID, max int) []Topic {
 	return page(s.topics, after, max, func(t *Topic) bool { return true })
 }
 
+// TopicsOf is Topics for those that belong to a principal.
+func (s *State) TopicsOf(owner string, after TopicID, max int) []Topic {
+	return page(s.topics, after, max, func(t *Topic) bool { return t.Belongs(owner) })
+}
+
 // Subscriptions returns copies of at most max active subscriptions with an ID greater than after that match, in order
 // of ID. A nil match selects all.
 func (s *State) Subscriptions(after SubscriptionID, max int, match func(*Subscription) bool) []Subscription {

@@ -336,3 +336,30 @@ func TestQuotasAreSetAtRunTime(t *testing.T) {
 		t.Errorf("removed twice: %v", err)
 	}
 }
+
+// An owner's decision about its topic does nothing once the topic belongs to somebody else.
+func TestTopicsFormerOwnersAreFenced(t *testing.T) {
+	w := newOwners(t)
+	w.apply(by(alice, large("a", 10)))
+	limits := &hubpb.Event{Kind: &hubpb.Event_RetentionSet{RetentionSet: &hubpb.RetentionSet{Topic: "a", Owner: alice, Retention: &hubpb.Retention{MaxBytes: new(int64)}}}}
+	gone := &hubpb.Event{Kind: &hubpb.Event_TopicDeregistered{TopicDeregistered: &hubpb.TopicDeregistered{Topic: "a", Owner: alice}}}
+	if r := w.apply(limits); r.Outcome != hub.OutcomeOK {
+		t.Errorf("the owner: %+v", r)
+	}
+	w.apply(deregistered("a"))
+	w.apply(by(bob, large("a", 10)))
+	for _, e := range []*hubpb.Event{limits, gone} {
+		if r := w.apply(e); r.Outcome != hub.OutcomeNotOwner {
+			t.Errorf("%s of a former owner: %+v", hub.EventName(e), r)
+		}
+	}
+	if top, ok := w.TopicByName("a"); !ok || !top.Retention.IsDefault() {
+		t.Errorf("%v %+v", ok, top.Retention)
+	}
+	// A topic that only a subscription has made does not belong to its subscriber.
+	w.owned(alice, "p", cb)
+	e := &hubpb.Event{Kind: &hubpb.Event_RetentionSet{RetentionSet: &hubpb.RetentionSet{Topic: "p", Owner: alice}}}
+	if r := w.apply(e); r.Outcome != hub.OutcomeNotOwner {
+		t.Errorf("a subscriber: %+v", r)
+	}
+}

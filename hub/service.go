@@ -22,6 +22,8 @@ type Policy struct {
 	// MaxPending bounds the number of requests waiting for verification, so that a flood cannot fill the state;
 	// beyond it requests are refused with CodeUnavailable. 0: no bound.
 	MaxPending int
+	// Retention holds the hub's own limits, which the owners of topics may not exceed. Nil or 0 is no limit.
+	Retention Retention
 	// SecretGrace is how long a secret keeps signing after a renewal has replaced it, with SchemeStandardWebhooks.
 	SecretGrace time.Duration
 	// CheckCallback refuses callbacks by address range or port when the request arrives. The decisive check is made
@@ -37,6 +39,9 @@ type Policy struct {
 	// Authorize refuses what the caller of ctx may not do with a topic. It is called before anything is looked up, so
 	// that its answer does not reveal what exists. nil: everybody may do everything.
 	Authorize func(ctx context.Context, action Action, topic string) error
+	// Own is told, in place of Authorize, of an action that a principal may take because the topic is its own. nil:
+	// nobody is told.
+	Own func(ctx context.Context, action Action, topic string) error
 	// Principal returns who calls, as <authority>/<subject> of at most MaxPrincipalBytes bytes: whatever the call makes
 	// belongs to it. An empty string, or a nil Principal, is nobody: what is made has no owner.
 	Principal func(ctx context.Context) string
@@ -47,7 +52,7 @@ type Policy struct {
 	// claimed before the request's context carries one. nil: no limits.
 	Quotas func(ctx context.Context, principal string) Quotas
 	// ByteQuotas reports whether Quotas may return limits in bytes for anybody, so that publishing need not ask it each
-	// time. nil: it does not.
+	// time. It is called after Authorize. nil: it does not.
 	ByteQuotas func() bool
 	// Refused is told, on the node that was asked, of a request that was accepted like any other and came to nothing
 	// because the subscription or consumer group belongs to somebody else: the caller must not learn it, the audit log
@@ -59,6 +64,8 @@ type Policy struct {
 	SubscriberHeaders bool
 	// KeepExtra stores the fields of a subscribe request that the hub does not know.
 	KeepExtra bool
+	// Topics are the rules that topics have beyond Authorize. nil: none.
+	Topics TopicPolicies
 	// GatewayChecker checks the gateway's registry before it is applied. nil: it is not checked.
 	GatewayChecker GatewayChecker
 	// Parts reads the gateway's registry. nil: it cannot be read.
@@ -109,10 +116,15 @@ func (s *Service) authorize(ctx context.Context, a Action, topic string) error {
 			return err
 		}
 	}
-	if s.policy.Authorize == nil {
-		return nil
+	if s.policy.Authorize != nil {
+		if err := s.policy.Authorize(ctx, a, topic); err != nil {
+			return err
+		}
 	}
-	return s.policy.Authorize(ctx, a, topic)
+	if s.policy.Topics != nil && (a == ActionPublish || a == ActionSubscribe) {
+		return s.policy.Topics.Admit(ctx, a, topic)
+	}
+	return nil
 }
 
 // AuthorizeRead returns an error if the caller of ctx may not read a topic's messages.
@@ -162,6 +174,9 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) (RequestID, er
 		if err := s.policy.CheckCallback(r.CallbackURL); err != nil {
 			return 0, &Error{Code: CodeForbidden, Param: "hub.callback", Message: err.Error()}
 		}
+	}
+	if err := s.checkSubscription(ctx, r); err != nil {
+		return 0, err
 	}
 	if len(r.Headers) > 0 && !s.policy.SubscriberHeaders {
 		return 0, &Error{Code: CodeForbidden, Param: "hub.header", Message: "this hub lets only its operators choose headers for callbacks (hub.subscriber_headers)"}
@@ -304,6 +319,12 @@ func (s *Service) Publish(ctx context.Context, p Publication) (Receipt, error) {
 	if err := checkContentType(p.ContentType); err != nil {
 		return Receipt{}, err
 	}
+	if err := s.spend(ctx, p.Topic, 1); err != nil {
+		return Receipt{}, err
+	}
+	if err := s.checkContent(ctx, p.Topic, p.ContentType, p.Body); err != nil {
+		return Receipt{}, err
+	}
 	if len(p.Body) > MaxInlineBytes {
 		return s.publishInParts(ctx, p)
 	}
@@ -332,14 +353,14 @@ func receipt(res Result) Receipt {
 
 // publishInParts publishes a body in memory as a blob.
 func (s *Service) publishInParts(ctx context.Context, p Publication) (Receipt, error) {
-	u, err := s.NewBlobWriter(ctx, p.Topic, p.ContentType)
+	u, err := s.newBlobWriter(p.Topic, p.ContentType)
 	if err != nil {
 		return Receipt{}, err
 	}
 	if err := u.WriteAll(ctx, p.Body); err != nil {
 		return Receipt{}, err
 	}
-	return s.PublishBlob(ctx, p, u)
+	return s.publishBlob(ctx, p, u)
 }
 
 // maxContentTypeBytes is the longest content type.
@@ -376,10 +397,21 @@ func (s *Service) Register(ctx context.Context, topic string) error {
 // Deregister removes a topic with its messages and ends its subscriptions, whose callbacks are notified (WebSub 5.2).
 // Its owner needs no other permission. An unknown topic is CodeNotFound.
 func (s *Service) Deregister(ctx context.Context, topic string) error {
-	if err := s.authorize(ctx, ActionDeregister, topic); err != nil && !s.OwnsTopic(ctx, topic) {
+	ev := &hubpb.TopicDeregistered{Topic: topic}
+	own := s.OwnsTopic(ctx, topic)
+	var err error
+	if own && s.policy.Own != nil {
+		err = s.policy.Own(ctx, ActionDeregister, topic)
+	} else if !own {
+		err = s.authorize(ctx, ActionDeregister, topic)
+	}
+	if err != nil {
 		return err
 	}
-	_, err := s.propose(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicDeregistered{TopicDeregistered: &hubpb.TopicDeregistered{Topic: topic}}})
+	if own && s.quotasKnown() {
+		ev.Owner = s.principal(ctx)
+	}
+	_, err = s.propose(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicDeregistered{TopicDeregistered: ev}})
 	return err
 }
 

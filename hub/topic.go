@@ -99,6 +99,9 @@ func (s *State) deregisterTopic(e *hubpb.TopicDeregistered, fx *Effects) Result 
 	if t == nil {
 		return Result{Outcome: OutcomeNoTopic}
 	}
+	if e.Owner != "" && !t.Belongs(e.Owner) {
+		return Result{Outcome: OutcomeNotOwner}
+	}
 	delete(s.topicByName, t.Name) // first, so that nothing is published to the topic being removed
 	for _, id := range slices.Clone(t.subscriptions) {
 		s.denyNotice(s.subs[id], "the topic was deregistered", fx)

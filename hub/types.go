@@ -65,6 +65,14 @@ type Topic struct {
 // Subscribers returns the number of subscriptions to the topic.
 func (t *Topic) Subscribers() int { return len(t.subscriptions) }
 
+// Belongs reports whether the topic belongs to a principal, who registered it or first published to it.
+func (t *Topic) Belongs(principal string) bool {
+	return principal != "" && t.Owner == principal && !t.Provisional
+}
+
+// StoredBytes returns the bytes of the topic's messages, as stored; never too low. It is 0 without an owner.
+func (t *Topic) StoredBytes() uint64 { return t.stored.used() }
+
 // Message is one message of a topic's log. Body, ContentType and Parts are shared and immutable.
 type Message struct {
 	Topic       TopicID

@@ -20,12 +20,15 @@ type access struct {
 	public  bool // open to everybody, even if credentials are required elsewhere
 	anyHost bool // under any name, as balancers ask for a node's health
 	details bool // public, but shows more to callers with valid credentials
-	// Principals need no permission for what they own, for reading that, or for changing that; the handler looks at whose it is.
-	own, ownReads, ownChanges bool
-	limited                   bool        // public, and takes from the client's budget for reads
-	byTopic                   bool        // the handler authorizes each topic
-	reads                     auth.Action // instead of auth.ActionView
-	changes                   auth.Action
+	// Principals need no permission for what they own, or for reading that; the handler looks at whose it is.
+	own, ownReads bool
+	ownTopic      bool        // likewise of a topic below /v1/topics/, and nobody else learns whether there is one
+	limited       bool        // public, and takes from the client's budget for reads
+	byTopic       bool        // the handler authorizes each topic
+	reads         auth.Action // instead of auth.ActionView
+	changes       auth.Action
+	// itself: the handler identifies callers and decides what they may do. Of the checks only those of host and origin are made.
+	itself bool
 	// byCredentials refuses changes on a hub that asks for no credentials.
 	byCredentials bool
 }
@@ -33,7 +36,7 @@ type access struct {
 // check refuses a route that changes the hub without naming an action, which would be open to nobody or, worse, to everybody.
 func (rt *route) check() error {
 	for m := range rt.methods {
-		if m != http.MethodGet && m != http.MethodHead && !rt.access.public && !rt.access.byTopic && rt.access.changes == "" {
+		if m != http.MethodGet && m != http.MethodHead && !rt.access.public && !rt.access.byTopic && !rt.access.itself && rt.access.changes == "" {
 			return fmt.Errorf("web: %s %s requires no action", m, rt.paths[0])
 		}
 	}
@@ -51,6 +54,9 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 		// A web page must not act on a hub that its browser can reach.
 		return r, &problem.Details{Status: http.StatusForbidden, Code: "cross_origin", Param: "Origin",
 			Detail: "is a different site; browsers may change this hub only from its own pages"}
+	}
+	if rt.access.itself {
+		return r, nil
 	}
 	if rt.access.public {
 		return s.admitAnybody(x, r, rt)
@@ -77,7 +83,7 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	if err := s.spend(x, rt.classOf(r)); err != nil || rt.access.byTopic {
 		return r, err
 	}
-	action, own := rt.access.changes, rt.access.own || rt.access.ownChanges
+	action, own := rt.access.changes, rt.access.own
 	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions {
 		action, own = auth.ActionView, rt.access.own || rt.access.ownReads
 		if rt.access.reads != "" {
@@ -87,6 +93,9 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	if action != auth.ActionView {
 		auth.Note(r.Context(), "request", r.Method+" "+r.URL.Path)
 	}
+	if rt.access.ownTopic && !own {
+		own = s.ownsTopicInPath(r)
+	}
 	if own && !s.Guard.May(caller.Principal, action) {
 		return r, s.Guard.AllowOwn(r.Context(), action)
 	}
@@ -95,6 +104,12 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	}
 	caller.Operator = true
 	return r.WithContext(auth.WithCaller(r.Context(), caller)), nil
+}
+
+// ownsTopicInPath reports whether the path names a topic that belongs to the caller.
+func (s *Server) ownsTopicInPath(r *http.Request) bool {
+	name, err := s.topicBelow("/v1/topics/", r)
+	return err == nil && s.Service.OwnsTopic(r.Context(), name)
 }
 
 // owns reports whether the caller may see what belongs to owner: it is its own, or the caller is an operator.
@@ -125,13 +140,23 @@ func (s *Server) admitAnybody(x *exchange, r *http.Request, rt *route) (*http.Re
 	return r.WithContext(auth.WithCaller(r.Context(), caller)), nil
 }
 
+// recogniser finds out who sent a request: an auth.Gate or an auth.Way.
+type recogniser interface {
+	Authenticate(ctx context.Context, r *auth.Request) (*auth.Principal, error)
+}
+
 // authenticate finds out who sent the request. What is refused is taken from the client's budget: before it has cost more than a look
 // at the request, and given back if the credentials are good. So a flood of invalid ones from one address costs little, and neither
 // API keys nor callers known lately suffer from it.
 func (s *Server) authenticate(x *exchange, r *http.Request, caller *auth.Caller) error {
+	return s.authenticateBy(x, r, caller, s.Guard, s.Service.Policy().MaxMessageBytes)
+}
+
+// authenticateBy is authenticate by some of the authenticators only. Signed bodies have at most maxBody bytes.
+func (s *Server) authenticateBy(x *exchange, r *http.Request, caller *auth.Caller, by recogniser, maxBody int64) error {
 	reserved := false
 	read := &auth.Request{HTTP: r, Host: r.Host, Scheme: "http", Client: x.client,
-		Body: func() ([]byte, error) { return s.bodyForSignature(x, r) },
+		Body: func() ([]byte, error) { return s.bodyForSignature(x, r, maxBody) },
 		Afford: func() (err error) {
 			if !reserved {
 				err = s.reserveRefusal(x)
@@ -147,7 +172,7 @@ func (s *Server) authenticate(x *exchange, r *http.Request, caller *auth.Caller)
 	if r.TLS != nil {
 		read.Scheme = "https"
 	}
-	p, err := s.Guard.Authenticate(r.Context(), read)
+	p, err := by.Authenticate(r.Context(), read)
 	switch {
 	case err == nil && reserved:
 		s.returnRefusal(x)
@@ -202,8 +227,8 @@ func (s *Server) turnAway(rt *route, w http.ResponseWriter, r *http.Request, err
 }
 
 // bodyForSignature reads the whole body to verify its signature, and puts it back.
-func (s *Server) bodyForSignature(x *exchange, r *http.Request) ([]byte, error) {
-	c, err := s.readBody(x, r, s.Service.Policy().MaxMessageBytes, s.tooLarge)
+func (s *Server) bodyForSignature(x *exchange, r *http.Request, most int64) ([]byte, error) {
+	c, err := s.readBody(x, r, most, s.tooLarge)
 	if err != nil {
 		c.release()
 		return nil, err

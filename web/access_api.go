@@ -18,7 +18,7 @@ func (s *Server) accessRoutes() []*route {
 	own, ownReads := of, of
 	own.own, ownReads.ownReads = true, true
 	get, post := http.MethodGet, http.MethodPost
-	return []*route{
+	return append(s.quotaRoutes(of), []*route{
 		{name: "api_keys", paths: []string{"/v1/auth/keys"}, access: ownReads, methods: map[string]http.HandlerFunc{get: s.listAPIKeys, post: s.createAPIKey}},
 		{name: "api_key", paths: []string{"/v1/auth/keys/:id"}, access: own, methods: map[string]http.HandlerFunc{http.MethodDelete: s.revokeAPIKey}},
 		{name: "usage", paths: []string{"/v1/auth/usage"}, access: access{own: true}, methods: map[string]http.HandlerFunc{get: s.getUsage}},
@@ -27,7 +27,7 @@ func (s *Server) accessRoutes() []*route {
 			http.MethodPut: s.putRule, http.MethodDelete: s.deleteRule}},
 		{name: "explain", paths: []string{"/v1/auth/explain"}, access: access{reads: auth.ActionAuth, changes: auth.ActionAuth}, methods: map[string]http.HandlerFunc{post: s.explain}},
 		{name: "whoami", paths: []string{"/v1/auth/whoami"}, access: access{byTopic: true}, methods: map[string]http.HandlerFunc{get: s.whoAmI}},
-	}
+	}...)
 }
 
 type apiKeyItem struct {

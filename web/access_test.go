@@ -64,6 +64,9 @@ func guarding(t *testing.T, more string, change ...func(*hub.Policy, *web.Option
 		if settings.SignedRequests != nil {
 			list = append(list, auth.NewSignatures(*settings.SignedRequests, claims{&service}, time.Now))
 		}
+		if settings.GEOAuth != nil {
+			list = append(list, auth.NewGEO(*settings.GEOAuth, claims{&service}, now))
+		}
 		o.Tickets = secrets{}
 		for _, c := range change {
 			c(r, o)

@@ -25,11 +25,16 @@ func (s *Server) allowOrigin(x *exchange, r *http.Request, rt *route) {
 	}
 	h := x.Header()
 	h.Set("Access-Control-Allow-Origin", origin)
-	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+	if isPreflight(r) {
 		h.Set("Access-Control-Allow-Methods", rt.allow)
 		h.Set("Access-Control-Allow-Headers", corsRequestHeaders)
 		h.Set("Access-Control-Max-Age", corsMaxAge)
 		return
 	}
 	h.Set("Access-Control-Expose-Headers", corsResponseHeaders)
+}
+
+// isPreflight reports whether a browser asks what a page may send.
+func isPreflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
 }

@@ -109,6 +109,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if short := s.withoutPrefix(r); short != r {
 		x.asked, r = r.URL, short
 	}
+	if s.gatewayServes(r) {
+		s.serve(s.gatewayRoute, x, r)
+		return
+	}
 	s.router.ServeHTTP(x, r)
 }
 

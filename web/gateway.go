@@ -76,11 +76,12 @@ func (s *Server) gatewayRoutes() []*route {
 	}
 	status := read(s.getGateway)
 	status[http.MethodPut] = s.putGateway
-	return []*route{
+	return append(s.serviceRoutes(), []*route{
 		{name: "gateway_registry", paths: []string{"/v1/gateway"}, access: of, methods: status},
 		{name: "gateway_document", paths: []string{"/v1/gateway/document"}, access: document, methods: read(s.getGatewayDocument)},
 		{name: "gateway_usage", paths: []string{"/v1/gateway/usage"}, methods: read(s.getGatewayUsage)},
-	}
+		{name: "gateway_explain", paths: []string{"/v1/gateway/explain"}, access: of, methods: map[string]http.HandlerFunc{http.MethodPost: s.explainRoute}},
+	}...)
 }
 
 type gatewayBody struct {
@@ -220,7 +221,31 @@ func (s *Server) applyGateway(w http.ResponseWriter, r *http.Request) (out gatew
 		return out, err
 	}
 	auth.Note(r.Context(), "gateway", done.Hash)
+	if done.Changed && !c.DryRun {
+		s.awaitServing(r.Context(), done.Hash)
+	}
 	return gatewayApplied{Hash: done.Hash, Index: done.Index, Changed: done.Changed, DryRun: c.DryRun, Secrets: orEmpty(done.Secrets)}, nil
+}
+
+// servingTime bounds how long a node that was given a registry waits before it answers until it serves it.
+const servingTime = 3 * time.Second
+
+// awaitServing waits until this node serves a registry, so that whoever applied it finds its routes at once.
+func (s *Server) awaitServing(ctx context.Context, hash string) {
+	if s.Gateway == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, servingTime)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for s.Gateway.Serving().Hash != hash {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // flagParam returns a parameter of the query that is true or false, false if it is absent.

@@ -18,9 +18,21 @@ import (
 )
 
 // fakeGateway serves what the test says.
-type fakeGateway struct{ serving web.GatewayServing }
+type fakeGateway struct {
+	serving web.GatewayServing
+	follows hub.StateReader // instead, the hash is that of this state
+	lags    int             // answers that are still the former one
+}
 
-func (g *fakeGateway) Serving() web.GatewayServing { return g.serving }
+func (g *fakeGateway) Serving() web.GatewayServing {
+	if g.lags--; g.follows != nil && g.lags < 0 {
+		g.follows.View(func(st *hub.State) {
+			info, _ := st.Gateway()
+			g.serving.Hash = info.Hash
+		})
+	}
+	return g.serving
+}
 
 func (g *fakeGateway) Usage(context.Context) web.GatewayUsage {
 	return web.GatewayUsage{Items: []web.GatewayUse{{Consumer: "key/k-1", Service: "address", Version: "1", Requests: 7, LastAt: time.Unix(1e9, 0).UTC()}},
@@ -70,7 +82,8 @@ func gatewayRequest(text string, secret string) string {
 
 // A registry goes in whole and comes out without its secrets; a dry run, a lost update and a refused one change nothing.
 func TestGatewayIsApplied(t *testing.T) {
-	f, _ := gatewayFixture(t)
+	f, g := gatewayFixture(t)
+	g.follows, g.lags = f.ledger, 3 // as a node that compiles it after the log has it
 	want(t, f.send("GET", "/v1/gateway/document", ""), 404)
 	tried := decoded[applied](t, f.send("PUT", "/v1/gateway?dry_run=true", gatewayRequest("version: 1", "s3cret-value")), 200)
 	if !tried.Changed || !reflect.DeepEqual(tried.Secrets, []string{"HR_KEY"}) {
@@ -80,6 +93,9 @@ func TestGatewayIsApplied(t *testing.T) {
 
 	w := f.send("PUT", "/v1/gateway", gatewayRequest("version: 1", "s3cret-value"), "If-None-Match", "*")
 	first := decoded[applied](t, w, 200)
+	if g.serving.Hash != first.Hash {
+		t.Error("the answer comes before the node serves it")
+	}
 	if etag := w.Header().Get("ETag"); !first.Changed || etag != `"`+first.Hash+`"` {
 		t.Errorf("applied: %+v, ETag %s", first, etag)
 	}

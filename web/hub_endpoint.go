@@ -91,7 +91,14 @@ func (s *Server) mayAsk(r *http.Request) error {
 	if s.Guard == nil {
 		return nil
 	}
-	return s.Guard.AllowSome(r.Context(), auth.ActionSubscribe, auth.ActionUnsubscribe, auth.ActionPublish, auth.ActionRegister, auth.ActionDeregister)
+	owns := false
+	if p := auth.CallerOf(r.Context()).Principal; p.ID != "" {
+		s.State.View(func(st *hub.State) { owns = st.OwnsTopics(p.ID) })
+	}
+	if owns {
+		return nil // whoever owns a topic may deregister it
+	}
+	return s.Guard.AllowSome(r.Context(), auth.ActionSubscribe, auth.ActionUnsubscribe, auth.ActionPublish, auth.ActionRegister, auth.ActionDeregister, auth.ActionTopics)
 }
 
 // leaseHeader tells a subscriber which lease it will be asked to confirm, since that may differ from its wish.

@@ -129,8 +129,12 @@ type topicItem struct {
 	Retention *retentionItem `json:"retention,omitempty"`
 	// Lifecycle is set if the topic is deprecated or retired.
 	Lifecycle *lifecycleItem `json:"lifecycle,omitempty"`
+	Owner     string         `json:"owner,omitempty"`
+	// StoredBytes counts what is stored in the topic of an owner, as for its quota.
+	StoredBytes uint64 `json:"stored_bytes,omitempty"`
 }
 
+// listTopics lists all topics to operators, and to other principals their own.
 func (s *Server) listTopics(w http.ResponseWriter, r *http.Request) {
 	q, _, err := s.parseList(r, "t", "topic")
 	if err != nil {
@@ -138,10 +142,13 @@ func (s *Server) listTopics(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var topics []hub.Topic
+	owner, all := s.onlyOwner(r.Context())
 	s.State.View(func(st *hub.State) {
-		if q.topic == "" {
+		if q.topic == "" && all {
 			topics = st.Topics(hub.TopicID(q.after), q.limit+1)
-		} else if t, ok := st.TopicByName(q.topic); ok && uint64(t.ID) > q.after {
+		} else if q.topic == "" {
+			topics = st.TopicsOf(owner, hub.TopicID(q.after), q.limit+1)
+		} else if t, ok := st.TopicByName(q.topic); ok && uint64(t.ID) > q.after && (all || t.Belongs(owner)) {
 			topics = []hub.Topic{t}
 		}
 	})

@@ -102,6 +102,8 @@ type Options struct {
 	Keys Keys
 	// Gateway is what the gateway of this node serves; nil: there is none.
 	Gateway Gateway
+	// Services are served by the gateway; nil: there is none.
+	Services *ServiceOptions
 	// Profiling serves /debug/pprof.
 	Profiling bool
 }

@@ -59,7 +59,7 @@ func (s *Server) publishContent(w http.ResponseWriter, r *http.Request, topic st
 			p.Headers = append(p.Headers, hub.Header{Name: name, Value: given[0]})
 		}
 	}
-	if s.mayBeBlob(r) && !s.CompactJSON { // compacting needs the body in memory
+	if s.mayBeBlob(r) && !s.CompactJSON && !s.Service.ChecksContent(topic) { // compacting and checking need the body in memory
 		return s.publishStream(w, r, p)
 	}
 	body, err := s.readBody(w, r, s.Service.Policy().MaxMessageBytes, s.tooLarge)

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -140,4 +141,65 @@ func TestStreamsOutliveATokenServiceThatIsAway(t *testing.T) {
 			t.Fatalf("the stream ended with %+v", e)
 		}
 	}
+}
+
+// Principals see and end their own streams, and operators all of them. To others a stream is not there.
+func TestStreamsAreTheirOwners(t *testing.T) {
+	guard, root, bind := guarding(t, "")
+	v := &vouched{running: start(t, guard)}
+	bind(v.running.Service)
+	v.guarded = &guarded{fixture: v.running.fixture, root: root}
+	want(t, v.guarded.send("POST", "/topics/orders/eu", "m1", "X-API-Key", v.key(t, "writer", "orders.write")), 200)
+	alice, bob := v.key(t, "alice", "orders.read"), v.key(t, "bob", "orders.read")
+	list := func(key, query string) []anyItem {
+		t.Helper()
+		var page struct{ Items []anyItem }
+		if err := json.Unmarshal([]byte(want(t, v.guarded.send("GET", "/v1/streams"+query, "", "X-API-Key", key), 200)), &page); err != nil {
+			t.Fatal(err)
+		}
+		return page.Items
+	}
+	end := func(key string, id any, status int) {
+		t.Helper()
+		want(t, v.guarded.send("DELETE", fmt.Sprint("/v1/streams/", id), "", "X-API-Key", key), status)
+	}
+	first := v.follow(t, "/topics/orders/eu?start=earliest", "X-API-Key", alice)
+	first.next(t)
+	v.guarded.clock.advance(time.Second)
+	second := v.follow(t, "/topics/orders/eu?start=earliest", "X-API-Key", alice)
+	second.next(t)
+	mine := list(alice, "")
+	if len(mine) != 2 || mine[0]["owner"] != principalOf(alice) || mine[0]["topic"] != "orders/eu" || mine[0]["node"] != "node-1" || mine[0]["since"] == nil || mine[0]["address"] == nil {
+		t.Fatalf("alice's streams: %v", mine)
+	}
+	if got := list(bob, ""); len(got) != 0 {
+		t.Errorf("bob sees %v", got)
+	}
+	if got := list(v.root, "?topic=orders%2Feu"); len(got) != 2 {
+		t.Errorf("an operator sees %v", got)
+	}
+	if got := list(v.root, "?topic=orders%2Fus"); len(got) != 0 {
+		t.Errorf("of another topic: %v", got)
+	}
+	end(bob, mine[0]["id"], 404)
+	end(bob, "0123456789ab", 404)
+	end(alice, mine[0]["id"], 204)
+	all := first.rest(t)
+	if last := all[len(all)-1]; last.kind != "end" || last.data != `{"reason":"ended"}` {
+		t.Errorf("the stream ended with %+v", last)
+	}
+	left := func(n int) {
+		t.Helper()
+		for end := time.Now().Add(patience); len(list(v.root, "")) != n; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("listed are %v, want %d", list(v.root, ""), n)
+			}
+		}
+	}
+	left(1)
+	end(alice, mine[0]["id"], 404)
+	end(v.root, mine[1]["id"], 204)
+	second.rest(t)
+	left(0)
+	want(t, v.guarded.send("GET", "/v1/streams", ""), 401)
 }

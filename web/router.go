@@ -18,6 +18,7 @@ type route struct {
 	name    string
 	paths   []string // in echo's notation: /v1/subscriptions/:id, /topics/*
 	methods map[string]http.HandlerFunc
+	every   http.HandlerFunc // serves all methods, known or not; nil: methods does
 	access  access
 	streams bool // GET may be for an event stream
 	allow   string
@@ -65,12 +66,14 @@ func (s *Server) table() []*route {
 		{name: "pause", paths: []string{"/v1/subscriptions/:id/pause"}, methods: post(s.pauseSubscription), access: ownSubscriptions},
 		{name: "resume", paths: []string{"/v1/subscriptions/:id/resume"}, methods: post(s.resumeSubscription), access: ownSubscriptions},
 		{name: "reassign", paths: []string{"/v1/subscriptions/reassign"}, methods: post(s.reassignSubscriptions), access: subscriptions},
+		{name: "open_streams", paths: []string{"/v1/streams"}, methods: get(s.listStreams), access: access{own: true}},
+		{name: "open_stream", paths: []string{"/v1/streams/:id"}, methods: map[string]http.HandlerFunc{http.MethodDelete: s.endStream}, access: ownSubscriptions},
 		{name: "requests", paths: []string{"/v1/requests"}, methods: get(s.listRequests), access: access{own: true}},
 		{name: "signature", paths: []string{"/v1/subscriptions/:id/signature"}, methods: map[string]http.HandlerFunc{http.MethodPut: s.setSignature}, access: subscriptions},
 		{name: "attempts", paths: []string{"/v1/subscriptions/:id/attempts"}, methods: get(s.listAttempts), access: access{own: true}},
-		{name: "topic_list", paths: []string{"/v1/topics"}, methods: get(s.listTopics)},
+		{name: "topic_list", paths: []string{"/v1/topics"}, methods: get(s.listTopics), access: access{own: true}},
 		{name: "topic", paths: []string{"/v1/topics/*"}, methods: map[string]http.HandlerFunc{
-			http.MethodGet: s.getTopicItem, http.MethodHead: s.getTopicItem, http.MethodPut: s.putTopic}, access: access{changes: auth.ActionTopics, ownChanges: true}},
+			http.MethodGet: s.getTopicItem, http.MethodHead: s.getTopicItem, http.MethodPut: s.putTopic}, access: access{changes: auth.ActionTopics, ownTopic: true}},
 		{name: "dead_letters", paths: []string{"/v1/dead-letters"}, methods: get(s.listDeadLetters), access: ownLetters},
 		{name: "dead_letter_export", paths: []string{"/v1/dead-letters/export"}, methods: get(s.exportDeadLetters), access: letters},
 		{name: "dead_letter_replay", paths: []string{"/v1/dead-letters/replay"}, methods: post(s.replayDeadLetters), access: letters},
@@ -118,6 +121,9 @@ func (s *Server) prepare(routes []*route) {
 		for m := range rt.methods {
 			allowed = append(allowed, m)
 		}
+		if rt.every != nil {
+			allowed = append(allowed, http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodPatch, http.MethodPost, http.MethodPut)
+		}
 		slices.Sort(allowed)
 		rt.allow = strings.Join(allowed, ", ")
 	}
@@ -131,7 +137,7 @@ func (s *Server) Routes() []string {
 			continue
 		}
 		for _, path := range rt.paths {
-			path = strings.NewReplacer(":id", "{id}", ":name", "{name}", "/topics/*", "/topics/{name}", "/v1/topics/*", "/v1/topics/{name}").Replace(path)
+			path = strings.NewReplacer(":id", "{id}", ":name", "{name}", "/v1/auth/quotas/*", "/v1/auth/quotas/{name}", "/topics/*", "/topics/{name}", "/v1/topics/*", "/v1/topics/{name}").Replace(path)
 			for m := range rt.methods {
 				if m != http.MethodHead {
 					out = append(out, m+" "+path)
@@ -148,7 +154,11 @@ func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request) {
 	x, _ := w.(*exchange)
 	x.route = rt
 	s.allowOrigin(x, r, rt)
-	if h := rt.methods[r.Method]; h != nil {
+	h := rt.methods[r.Method]
+	if rt.every != nil && !isPreflight(r) {
+		h = rt.every
+	}
+	if h != nil {
 		r, err := s.admit(x, r, rt)
 		if err != nil {
 			s.turnAway(rt, w, r, err)

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"quorumhub/web/gateway"
 )
 
 // Limits on every connection. Bodies and responses have deadlines of their own.
@@ -43,7 +45,10 @@ type Server struct {
 	listening *limited
 	limits    *limiter
 	exchanges sync.Pool
-	http      *http.Server
+	gateway   *gateway.Gateway // nil: there is none
+	// gatewayRoute is the one of its routes that the registry's prefix leads to.
+	gatewayRoute *route
+	http         *http.Server
 
 	backingUp atomic.Bool // allows one backup at a time
 
@@ -83,6 +88,9 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.prefixes.namer = o.Service.Namer()
+	if err := s.newGateway(); err != nil {
+		return nil, err
+	}
 	s.routes = s.table()
 	s.crossOrigin = http.NewCrossOriginProtection()
 	public, err := url.Parse(o.PublicURL)
@@ -131,6 +139,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		_ = s.Close(grace) // Serve returns the error from closeErr
 	})
 	defer stop()
+	s.StartServices(context.WithoutCancel(ctx)) // until Close
 	at := s.listening.from(ln)
 	if s.TLS != nil {
 		// Outermost, where net/http looks for it to speak HTTP/2 and to pass on the client's certificate.
@@ -153,6 +162,9 @@ func (s *Server) Close(ctx context.Context) error {
 		s.streams.stop()
 		if err := s.http.Shutdown(ctx); err != nil {
 			s.closeErr = errors.Join(fmt.Errorf("stop HTTP: cut off requests in flight: %w", err), s.http.Close())
+		}
+		if s.gateway != nil {
+			s.gateway.Close()
 		}
 	})
 	<-s.closed

@@ -47,6 +47,7 @@ const (
 	endClient   = "client"        // the reader disconnected
 	endFailed   = "failed"        // the log could not be read
 	endDenied   = "forbidden"     // the reader lost the right to read the topic
+	endAsked    = "ended"         // its owner, or an operator, ended it
 )
 
 type gapEvent struct {
@@ -115,7 +116,7 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 		case principal == "":
 		case !s.streams.principals.enter(principal, most):
 			s.fail(w, r, &problem.Details{Status: http.StatusForbidden, Code: "quota_reached", Quota: &hub.QuotaUse{Quota: "streams", Limit: int64(most), Used: int64(most)},
-				Detail: fmt.Sprintf("the quota streams is reached: this node already serves %d streams to you (quotas in auth.file)", most)})
+				Detail: fmt.Sprintf("the quota streams is reached: this node already serves %d streams to you (quorumhub auth quotas)", most)})
 			return
 		default:
 			defer s.streams.principals.leave(principal)
@@ -135,15 +136,21 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 	st := &stream{Writer: out, s: s, owner: callerAt(w), touch: s.Clock.Now()}
 	st.topic = s.Feed.Watch(t.ID, s.State)
 	defer st.topic.Close()
-	s.streams.ended(st.serve(r.Context(), name, t.ID, start))
+	open := &openStream{Topic: name, Node: s.Node.ID(), Owner: auth.CallerOf(r.Context()).Principal.ID, Since: s.Clock.Now().UTC()}
+	if client.IsValid() {
+		open.Address = client.String()
+	}
+	s.streams.ended(st.serve(r.Context(), open, t.ID, start))
 }
 
 // serve sends until the stream ends, and returns the reason. Whatever the stream is doing, it ends when the node stops, for which
-// net/http waits, and when the reader may no longer read the topic.
-func (st *stream) serve(ctx context.Context, name string, topic hub.TopicID, from streamFrom) string {
+// net/http waits, when the reader may no longer read the topic, and when its owner wants it.
+func (st *stream) serve(ctx context.Context, open *openStream, topic hub.TopicID, from streamFrom) string {
 	ctx, end := context.WithCancelCause(ctx)
-	watched := st.s.watchRights(ctx, name, end)
+	watched := st.s.watchRights(ctx, open.Topic, end)
 	defer func() { end(nil); <-watched }()
+	open.end = func() { end(errEnded) }
+	defer st.s.streams.list.add(open)()
 	defer context.AfterFunc(st.s.streams.stopping, func() { end(errStopping) })()
 	defer context.AfterFunc(ctx, func() { st.Finish(endGrace) })()
 
@@ -154,6 +161,8 @@ func (st *stream) serve(ctx context.Context, name string, topic hub.TopicID, fro
 			reason = endStopping
 		case errors.Is(cause, errForbidden):
 			reason = endDenied
+		case errors.Is(cause, errEnded):
+			reason = endAsked
 		}
 	}
 	if reason != endClient && reason != endSlow {

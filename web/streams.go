@@ -17,6 +17,7 @@ type streams struct {
 	readers clientCounts
 	// principals counts the streams of each.
 	principals counts[string]
+	list       openStreams
 	stopping   context.Context // done when streams must end
 	stop       context.CancelFunc
 
@@ -35,7 +36,7 @@ func (s *Server) newStreams() error {
 		Help: "Gap events: messages dropped before a reader got them, or an unknown position."})
 	st.refused = prometheus.NewCounter(prometheus.CounterOpts{Name: "quorumhub_streams_refused_total", Help: "Streams refused because of streams.max."})
 	st.ends = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quorumhub_streams_ended_total",
-		Help: "Streams that ended, by reason (client, slow, stopping, out_of_touch, topic_removed, forbidden, failed)."}, []string{"reason"})
+		Help: "Streams that ended, by reason (client, slow, stopping, out_of_touch, topic_removed, forbidden, ended, failed)."}, []string{"reason"})
 	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "quorumhub_streams", Help: "Open event streams."},
 		func() float64 { return float64(st.open.Load()) })
 	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "quorumhub_stream_bytes", Help: "Bytes of events held in memory for all streams."},

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"context"
 	"net/http"
 	"time"
 
@@ -64,14 +63,6 @@ func (s *Server) setLifecycle(r *http.Request, name string, in *lifecycleItem) e
 		return hub.ParamErrorf("retired_at", "cannot be set; expected status: retired to retire the topic now, or sunset_at for later")
 	}
 	return s.Service.SetTopicLifecycle(r.Context(), name, mark, principalName(r))
-}
-
-// mayChange returns an error unless the caller owns a topic, or may change every one. Who may not learns nothing about it.
-func (s *Server) mayChange(ctx context.Context, name string) error {
-	if s.Guard == nil || auth.CallerOf(ctx).Operator || s.Service.OwnsTopic(ctx, name) {
-		return nil
-	}
-	return s.Guard.Allow(ctx, auth.ActionTopics, "") // says what is missing
 }
 
 // noticeOf tells a caller that a topic is deprecated.

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"quorumhub/auth"
 	"quorumhub/hub"
 	"quorumhub/web/problem"
 )
@@ -18,7 +17,8 @@ type retentionItem struct {
 }
 
 func topicItemOf(t *hub.Topic) topicItem {
-	out := topicItem{Name: t.Name, HeadOffset: t.Head, FirstOffset: t.First, Subscriptions: t.Subscribers()}
+	out := topicItem{Name: t.Name, HeadOffset: t.Head, FirstOffset: t.First, Subscriptions: t.Subscribers(),
+		Owner: t.Owner, StoredBytes: t.StoredBytes()}
 	if !t.Retention.IsDefault() {
 		out.Retention = &retentionItem{MaxBytes: t.Retention.MaxBytes}
 		if t.Retention.MaxAge != nil {
@@ -54,7 +54,7 @@ func (s *Server) showTopic(w http.ResponseWriter, name string) error {
 }
 
 // putTopic sets a topic's own limits, or with {"retention": {}} restores the hub's; and whether it is deprecated. It answers with
-// the topic after it.
+// the topic after it. Its owner stays within the hub's limits.
 func (s *Server) putTopic(w http.ResponseWriter, r *http.Request) {
 	name, err := s.topicBelow("/v1/topics/", r)
 	if err == nil {
@@ -70,9 +70,6 @@ func (s *Server) putTopic(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) setTopic(w http.ResponseWriter, r *http.Request, name string) error {
 	const expected = `expected JSON such as {"retention": {"max_age": "7d", "max_bytes": 1073741824}}`
-	if err := s.mayChange(r.Context(), name); err != nil {
-		return err
-	}
 	var in struct {
 		Retention *retentionItem `json:"retention"`
 		Lifecycle *lifecycleItem `json:"lifecycle"`
@@ -91,12 +88,12 @@ func (s *Server) setTopic(w http.ResponseWriter, r *http.Request, name string) e
 	if in.Retention == nil {
 		return nil
 	}
-	if s.Guard != nil && !auth.CallerOf(r.Context()).Operator {
-		return s.Guard.Allow(r.Context(), auth.ActionTopics, "") // says what is missing
-	}
 	limits, err := in.Retention.limits()
 	if err != nil {
 		return err
+	}
+	if _, operator := s.onlyOwner(r.Context()); !operator {
+		return s.Service.SetOwnRetention(r.Context(), name, limits)
 	}
 	return s.Service.SetRetention(r.Context(), name, limits)
 }

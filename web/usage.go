@@ -12,23 +12,27 @@ import (
 
 // usageItem is what a principal has, and how much of it the quotas allow. A limit of 0 is none.
 type usageItem struct {
-	Principal       string      `json:"principal"`
-	Topics          usageOf     `json:"topics"`
-	Subscriptions   usageOf     `json:"subscriptions"`
-	PendingRequests usageOf     `json:"pending_requests"`
-	IdempotencyKeys usageOf     `json:"idempotency_keys"`
-	APIKeys         usageOf     `json:"api_keys"`
-	Nonces          usageOf     `json:"nonces_per_minute"`
-	FailedRequests  int         `json:"failed_requests"`
-	DeadLetters     int         `json:"dead_letters"`
-	DeadLetterBytes uint64      `json:"dead_letter_bytes"`
-	Node            nodeUsageOf `json:"node"`
+	Principal          string      `json:"principal"`
+	Topics             usageOf     `json:"topics"`
+	Subscriptions      usageOf     `json:"subscriptions"`
+	PendingRequests    usageOf     `json:"pending_requests"`
+	IdempotencyKeys    usageOf     `json:"idempotency_keys"`
+	APIKeys            usageOf     `json:"api_keys"`
+	Nonces             usageOf     `json:"nonces_per_minute"`
+	FailedRequests     int         `json:"failed_requests"`
+	StoredBytes        usageOf     `json:"stored_bytes"`
+	DeadLetters        int         `json:"dead_letters"`
+	DeadLetterBytes    usageOf     `json:"dead_letter_bytes"`
+	DeadLettersDropped uint64      `json:"dead_letters_dropped"` // by that quota, since the principal last owned nothing
+	Node               nodeUsageOf `json:"node"`
 }
 
 type usageOf struct {
-	Used  int `json:"used"`
-	Limit int `json:"limit"`
+	Used  int64 `json:"used"`
+	Limit int64 `json:"limit"`
 }
+
+func countOf(used, limit int) usageOf { return usageOf{int64(used), int64(limit)} }
 
 // nodeUsageOf is what the principal has at this node only.
 type nodeUsageOf struct {
@@ -91,11 +95,12 @@ func (s *Server) usage(r *http.Request, name string) usageItem {
 	if s.Guard != nil {
 		q = s.Guard.Quotas(r.Context(), name)
 	}
-	return usageItem{Principal: name, Topics: usageOf{u.Topics, q.Topics}, Subscriptions: usageOf{u.Subscriptions, q.Subscriptions},
-		PendingRequests: usageOf{u.PendingRequests, q.PendingRequests}, IdempotencyKeys: usageOf{u.IdempotencyKeys, q.IdempotencyKeys},
-		APIKeys: usageOf{u.APIKeys, q.APIKeys}, Nonces: usageOf{u.NoncesThisMinute, q.NoncesPerMinute},
-		FailedRequests: u.FailedRequests, DeadLetters: u.DeadLetters, DeadLetterBytes: u.DeadLetterBytes,
-		Node: nodeUsageOf{usageOf{s.streams.principals.count(name), q.Streams}}}
+	return usageItem{Principal: name, Topics: countOf(u.Topics, q.Topics), Subscriptions: countOf(u.Subscriptions, q.Subscriptions),
+		PendingRequests: countOf(u.PendingRequests, q.PendingRequests), IdempotencyKeys: countOf(u.IdempotencyKeys, q.IdempotencyKeys),
+		APIKeys: countOf(u.APIKeys, q.APIKeys), Nonces: countOf(u.NoncesThisMinute, q.NoncesPerMinute), FailedRequests: u.FailedRequests,
+		StoredBytes: usageOf{int64(u.StoredBytes), q.StoredBytes}, DeadLetters: u.DeadLetters,
+		DeadLetterBytes: usageOf{int64(u.DeadLetterBytes), q.DeadLetterBytes}, DeadLettersDropped: u.DeadLettersDropped,
+		Node: nodeUsageOf{countOf(s.streams.principals.count(name), q.Streams)}}
 }
 
 // reassignSubscriptions gives subscriptions another owner: {"subscriptions": ["s-17"], "to": "issuer:idp/123"}, or all of one:

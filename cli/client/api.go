@@ -19,6 +19,11 @@ import (
 // Call sends a request to the admin API and returns the response body. A body other than nil is sent as JSON. The response must be a
 // JSON object with the members in want; without any it may also be empty.
 func (c *Client) Call(ctx context.Context, method, path string, body any, want ...string) (json.RawMessage, error) {
+	return c.CallWith(ctx, method, path, nil, body, want...)
+}
+
+// CallWith is Call with further header fields.
+func (c *Client) CallWith(ctx context.Context, method, path string, fields map[string]string, body any, want ...string) (json.RawMessage, error) {
 	data := []byte(nil)
 	if body != nil {
 		var err error
@@ -27,6 +32,7 @@ func (c *Client) Call(ctx context.Context, method, path string, body any, want .
 		}
 	}
 	header := map[string]string{"Accept": "application/json"}
+	maps.Copy(header, fields)
 	if body != nil {
 		header["Content-Type"] = "application/json"
 	}

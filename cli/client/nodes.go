@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"quorumhub/cli/exit"
@@ -93,7 +95,7 @@ func (c *Client) once(ctx context.Context, base string, k call) (*http.Response,
 	}
 	if resp.StatusCode/100 != 2 {
 		defer resp.Body.Close()
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // a part of the explanation is better than none
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxProblemBytes)) // a part of the explanation is better than none
 		err := refusal(resp, body)
 		if len(c.bases) > 1 && resp.StatusCode >= 500 {
 			err = exit.With(exit.Unreachable, fmt.Errorf("%s: %w", base, err))
@@ -102,6 +104,9 @@ func (c *Client) once(ctx context.Context, base string, k call) (*http.Response,
 	}
 	return resp, nil
 }
+
+// maxProblemBytes bounds what is read of a refusal. A registry may have many mistakes.
+const maxProblemBytes = 64 << 10
 
 // unsent reports whether an error means that no byte of the request reached a node.
 func unsent(err error) bool {
@@ -146,5 +151,44 @@ func refusal(resp *http.Response, body []byte) error {
 		}
 		return exit.With(exit.Unreachable, fmt.Errorf("%w: %d %s", ErrCannotServe, resp.StatusCode, text))
 	}
-	return exit.With(exit.Refused, fmt.Errorf("the hub refused: %d %s", resp.StatusCode, text))
+	return exit.With(exit.Refused, &refusedError{resp.StatusCode, "the hub refused: " + strconv.Itoa(resp.StatusCode) + " " + text + places(body)})
+}
+
+// refusedError is a status of 4xx.
+type refusedError struct {
+	status int
+	text   string
+}
+
+func (e *refusedError) Error() string { return e.text }
+
+// NotFound reports whether an error is a status of 404.
+func NotFound(err error) bool {
+	var refused *refusedError
+	return errors.As(err, &refused) && refused.status == http.StatusNotFound
+}
+
+// places returns the mistakes that a problem lists, one line each, unless the only one is told already.
+func places(body []byte) string {
+	var problem struct {
+		Errors []struct {
+			Line, Column          int
+			Path, Pointer, Detail string
+		}
+	}
+	if json.Unmarshal(body, &problem) != nil || len(problem.Errors) < 2 {
+		return ""
+	}
+	var b strings.Builder
+	for _, e := range problem.Errors {
+		b.WriteByte('\n')
+		if e.Line > 0 {
+			fmt.Fprintf(&b, "%d:%d: ", e.Line, e.Column)
+		}
+		if at := e.Path + e.Pointer; at != "" {
+			b.WriteString(terminal.OneLine(at) + ": ")
+		}
+		b.WriteString(terminal.OneLine(e.Detail))
+	}
+	return b.String()
 }

@@ -38,7 +38,7 @@ func Codes() []Code {
 		{Unreachable, "the hub is unreachable or unavailable (5xx)"},
 		{Refused, "the hub refused the request (4xx) or denied the subscription"},
 		{Timeout, "timed out"},
-		{Differs, "apply --dry-run: the hub differs from the files"},
+		{Differs, "apply --dry-run, gateway diff: the hub differs from the files"},
 		{Interrupted, "interrupted before the command finished"},
 		{Unread, "nobody reads the output any more, such as after | head"},
 	}

@@ -3,11 +3,18 @@ package node
 import (
 	"context"
 	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"quorumhub/delivery/egress"
 	"quorumhub/hub"
 	"quorumhub/web"
+	"quorumhub/web/gateway"
+	"quorumhub/web/gateway/registry"
 )
 
 // gatewayRetry is the pause before a registry that could not be read is read again.
@@ -27,9 +34,10 @@ type gatewaySource struct {
 	mu       sync.Mutex
 	info     hub.GatewayInfo
 	document hub.GatewayDocument
-	loadedAt time.Time
 	known    bool
 	failure  string // why the newest registry could not be read; empty: it was
+
+	server atomic.Pointer[web.Server] // whose gateway serves the registry; nil: not yet
 }
 
 func newGatewaySource(service func() *hub.Service, log *slog.Logger) *gatewaySource {
@@ -53,10 +61,13 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-// start reads what there is, and follows the log until close.
-func (g *gatewaySource) start(ctx context.Context) {
+// start reads what there is, and follows the log until close. first is the registry that a hub without one begins with; nil: none.
+func (g *gatewaySource) start(ctx context.Context, first *registry.Document) {
 	ctx, g.cancel = context.WithCancel(ctx)
 	failed := g.read() != nil
+	if first != nil {
+		g.work.Go(func() { g.applyFirst(ctx, first) })
+	}
 	g.work.Go(func() { g.follow(ctx, failed) })
 }
 
@@ -99,21 +110,56 @@ func (g *gatewaySource) read() error {
 		g.failure = ""
 		return nil
 	}
-	g.info, g.document, g.known, g.failure, g.loadedAt = info, document, ok, "", time.Now()
+	g.info, g.document, g.known, g.failure = info, document, ok, ""
 	signal(g.changed)
 	return nil
 }
 
-// Serving implements web.Gateway.
-func (g *gatewaySource) Serving() web.GatewayServing {
+// Current implements gateway.Source.
+func (g *gatewaySource) Current() (gateway.Active, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	out := web.GatewayServing{Hash: g.info.Hash, Index: g.info.Index, LoadedAt: g.loadedAt}
+	d := registry.Document(g.document)
+	return gateway.Active{Document: d, Hash: g.info.Hash, Index: g.info.Index, AppliedAt: g.info.AppliedAt}, g.known
+}
+
+// Changed implements gateway.Source.
+func (g *gatewaySource) Changed() <-chan struct{} { return g.changed }
+
+// Serving implements web.Gateway.
+func (g *gatewaySource) Serving() web.GatewayServing {
+	var out web.GatewayServing
+	if s := g.server.Load(); s != nil {
+		out = s.Serving()
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if g.failure != "" {
 		out.Errors = append(out.Errors, g.failure)
 	}
 	return out
 }
 
+// used returns who has called what through this node.
+func (g *gatewaySource) used() []web.GatewayUse {
+	if s := g.server.Load(); s != nil {
+		return s.ServicesUsed()
+	}
+	return nil
+}
+
 // hash returns the hash of the registry that this node serves.
 func (g *gatewaySource) hash() string { return g.Serving().Hash }
+
+// upstreamTransports opens guarded ways to upstreams, each to its own addresses only. own are those where this node listens.
+func upstreamTransports(own []string) gateway.Transports {
+	var deny []netip.AddrPort
+	for _, addr := range own {
+		if a, err := net.ResolveTCPAddr("tcp", addr); err == nil {
+			deny = append(deny, a.AddrPort())
+		}
+	}
+	return func(u registry.Upstream) (http.RoundTripper, error) {
+		return egress.NewUpstreamClient(u.URLs, nil, deny, egress.ClientOptions{})
+	}
+}

@@ -1881,6 +1881,7 @@ func (x *TopicRegistered) GetCaller() *Caller {
 type TopicDeregistered struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Owner         string                 `protobuf:"bytes,70,opt,name=owner,proto3" json:"owner,omitempty"` // ignored unless the topic belongs to it; empty: whoever may deregister it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1918,6 +1919,13 @@ func (*TopicDeregistered) Descriptor() ([]byte, []int) {
 func (x *TopicDeregistered) GetTopic() string {
 	if x != nil {
 		return x.Topic
+	}
+	return ""
+}
+
+func (x *TopicDeregistered) GetOwner() string {
+	if x != nil {
+		return x.Owner
 	}
 	return ""
 }
@@ -8779,9 +8787,10 @@ const file_hub_proto_rawDesc = "" +
 	"\x05level\x18\x01 \x01(\rR\x05level\"U\n" +
 	"\x0fTopicRegistered\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12,\n" +
-	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\")\n" +
+	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\"?\n" +
 	"\x11TopicDeregistered\x12\x14\n" +
-	"\x05topic\x18\x01 \x01(\tR\x05topic\"\xcd\x02\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x14\n" +
+	"\x05owner\x18F \x01(\tR\x05owner\"\xcd\x02\n" +
 	"\x10MessagePublished\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12!\n" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x12\n" +

@@ -103,6 +103,8 @@ func ofHub(e *hub.Error) *Details {
 		if e.Param != "" {
 			d.Limit = "callback"
 		}
+	case hub.CodeUnsupported:
+		d.Status, d.Code = http.StatusUnsupportedMediaType, "unsupported_media_type"
 	case hub.CodeRetired:
 		d.Status, d.Code, d.Successor = http.StatusGone, "retired", e.Successor
 	case hub.CodeInternal:

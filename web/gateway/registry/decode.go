@@ -22,8 +22,7 @@ const (
 
 // decoder makes a Registry of a tree. It overlooks what is not of the right shape, which walk reports.
 type decoder struct {
-	secrets map[string]string
-	resolve bool
+	known func(name string) (string, bool)
 }
 
 // pairs calls do with each key and value of a mapping.
@@ -94,14 +93,15 @@ func date(n *yaml.Node) time.Time {
 	return t
 }
 
-// value returns a text with its references replaced.
+// value returns a text with its references replaced, or as it is written if one has no value.
 func (d *decoder) value(n *yaml.Node) string {
-	s := text(n)
-	if !d.resolve {
-		return s
-	}
-	out, err := expand(s, func(name string) string { return d.secrets[name] })
-	if err != nil {
+	s, complete := text(n), true
+	out, err := expand(s, func(name string) string {
+		value, ok := d.known(name)
+		complete = complete && ok
+		return value
+	})
+	if err != nil || !complete {
 		return s
 	}
 	return out

@@ -5,7 +5,7 @@ func FormMistakes(text []byte) []Mistake {
 	m := &mistakes{}
 	s := grammar()
 	if t := treeOf(text, s, m); t != nil {
-		(&walk{mistakes: m, plain: t.plain}).node(t.root, s, &place{})
+		(&walk{mistakes: m, plain: t.plain, draft: true, known: func(string) (string, bool) { return "", false }}).node(t.root, s, &place{})
 	}
 	return m.sorted()
 }

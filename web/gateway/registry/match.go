@@ -98,10 +98,7 @@ func (m *Match) Allowed(version string) []string {
 
 // Route returns the URI that matched, as in the registry.
 func (m *Match) Route() string {
-	if m.route.wildcard {
-		return strings.TrimPrefix(m.route.uri+"/*", "/")
-	}
-	return m.route.uri
+	return m.route.serves[0].service.FullURI(m.route.uri)
 }
 
 // Part returns what matched {name} in the URI, decoded; "" if the URI has no such part.
@@ -170,3 +167,14 @@ func (m *Match) replaceParts(path string, escape func(string) string) string {
 	}
 	return strings.Join(segments, "/")
 }
+
+// FullURI returns the service's URI, or that of one of its aliases, as the registry's text has it.
+func (s *Service) FullURI(uri string) string {
+	if !s.Wildcard {
+		return uri
+	}
+	return strings.TrimPrefix(uri+"/*", "/")
+}
+
+// Parts returns the names in braces of the service's URI, in its order.
+func (s *Service) Parts() []string { return partsOf(s.URI) }

@@ -140,6 +140,7 @@ func badRegistries() map[string]bad {
 		"bad topic pattern":    {"version: 1\ntopics: [{match: \"a/**/b\", deliver: {strip: [/x]}}]\n", "topics[0].match: has ** in the middle"},
 		"idle topic":           {"version: 1\ntopics: [{match: a}]\n", "topics[0]: does nothing"},
 		"bad host":             {"version: 1\ntopics: [{match: a, subscribe: {callback_hosts: [\"*x.example\"]}}]\n", "callback_hosts[0]: got"},
+		"too many aliases":     {two("s", "x", "t", "y", "aliases: ["+strings.Repeat("{uri: z}, ", 101)+"], "), "services[1].aliases: 101 entries, expected at most 100"},
 		"bad pointer":          {"version: 1\ntopics: [{match: a, deliver: {strip: [x]}}]\n", `strip[0]: got "x", expected a JSON pointer`},
 	}
 }
@@ -239,12 +240,15 @@ func TestMistakesKeepSecrets(t *testing.T) {
 	}
 }
 
-// TestOfflineCheckNeedsNoSecretsAndNoHub: unset references and names that only a hub knows pass without an Environment.
-func TestOfflineCheckNeedsNoSecretsAndNoHub(t *testing.T) {
+// TestDraftsNeedNoSecretsAndNoHub: unset references and names that only a hub knows pass.
+func TestDraftsNeedNoSecretsAndNoHub(t *testing.T) {
 	text := []byte("version: 1\nupstreams:\n  a: {urls: [\"http://${HOST}\"], headers: {X-Token: \"${TOKEN}\"}}\nkeys: {k: {private: \"${KEY}\"}}\n" +
 		"verifiers: {g: {scheme: github, secret: \"${SHORT}\"}}\nservices:\n- {name: s, uri: s, versions: [{version: \"1\", target: \"topic:closed\", methods: [POST], auth: unheard-of}]}\n")
-	if _, mistakes := registry.Read(registry.Document{Text: text}, nil); len(mistakes) > 0 {
-		t.Errorf("without a hub: %v", mistakes)
+	if _, mistakes := registry.ReadDraft(registry.Document{Text: text}); len(mistakes) > 0 {
+		t.Errorf("a draft: %v", mistakes)
+	}
+	if _, mistakes := registry.Read(registry.Document{Text: text}, nil); len(mistakes) != 4 {
+		t.Errorf("without a hub: %v, want the four references", mistakes)
 	}
 	if _, mistakes := registry.Read(registry.Document{Text: text}, hub{}); len(mistakes) < 6 {
 		t.Errorf("a hub accepts it but for %v", mistakes)

@@ -24,24 +24,29 @@ type Environment interface {
 }
 
 // Read parses and checks a registry. It returns every mistake, in the order of the text; the registry is nil if there is one. Without an
-// Environment (nil) it checks what can be checked without a hub: references may then lack values, and what they are in stays as written.
+// Environment (nil) it does not judge the names that only a hub knows.
 func Read(doc Document, env Environment) (*Registry, []Mistake) {
+	return read(doc, env, func(name string) (string, bool) { v, ok := doc.Secrets[name]; return v, ok }, false)
+}
+
+// ReadDraft is Read for where neither hub nor secrets are at hand: references that lack a value are no mistakes, and what they are in
+// stays as written. Its registry is not to be served.
+func ReadDraft(doc Document) (*Registry, []Mistake) {
+	return read(doc, nil, func(name string) (string, bool) { v, ok := doc.Secrets[name]; return v, ok }, true)
+}
+
+func read(doc Document, env Environment, known func(string) (string, bool), draft bool) (*Registry, []Mistake) {
 	m := &mistakes{}
 	s := grammar()
 	t := treeOf(doc.Text, s, m)
 	if t == nil {
 		return nil, m.sorted()
 	}
-	known := func(name string) (string, bool) { v, ok := doc.Secrets[name]; return v, ok }
-	w := &walk{mistakes: m, plain: t.plain, known: known}
-	if env == nil && doc.Secrets == nil {
-		w.known = nil
-	}
+	w := &walk{mistakes: m, plain: t.plain, known: known, draft: draft}
 	w.node(t.root, s, &place{})
-	d := &decoder{secrets: doc.Secrets, resolve: w.known != nil}
-	reg := d.registry(t.root)
+	reg := (&decoder{known: known}).registry(t.root)
 	reg.Files = doc.Files
-	c := &checker{mistakes: m, root: t.root, reg: reg, env: env}
+	c := &checker{mistakes: m, root: t.root, reg: reg, env: env, draft: draft}
 	c.registry()
 	if found := m.sorted(); len(found) > 0 {
 		return nil, found

@@ -14,8 +14,9 @@ type walk struct {
 	*mistakes
 	// plain says that the notation has no types, as XML: all scalars are text.
 	plain bool
-	// known returns the value of a reference and whether it has one. A nil known means that values are not there yet.
+	// known returns the value of a reference and whether it has one; with draft it need not.
 	known func(name string) (string, bool)
+	draft bool
 }
 
 func (w *walk) fail(n *yaml.Node, where *place, format string, args ...any) {
@@ -61,8 +62,8 @@ func (w *walk) list(n *yaml.Node, s *shape, where *place) {
 		return
 	case s.nonEmpty && len(n.Content) == 0:
 		w.fail(n, where, "is empty, expected at least one %s", s.itemName)
-	case len(n.Content) > maxListEntries:
-		w.fail(n, where, "%d entries, expected at most %d", len(n.Content), maxListEntries)
+	case len(n.Content) > s.most:
+		w.fail(n, where, "%d entries, expected at most %d", len(n.Content), s.most)
 		return
 	}
 	for i, item := range n.Content {
@@ -116,8 +117,8 @@ func (w *walk) names(n *yaml.Node, s *shape, where *place) {
 		w.fail(n, where, "%s, expected names of a %s each with a value", kindOf(n), s.itemName)
 		return
 	}
-	if len(n.Content)/2 > maxListEntries {
-		w.fail(n, where, "%d entries, expected at most %d", len(n.Content)/2, maxListEntries)
+	if len(n.Content)/2 > maxNames {
+		w.fail(n, where, "%d entries, expected at most %d", len(n.Content)/2, maxNames)
 		return
 	}
 	given := make(map[string]int, len(n.Content)/2)
@@ -201,14 +202,12 @@ func (w *walk) scalar(n *yaml.Node, s *shape, where *place) {
 	}
 	complete := true
 	resolved, err := expand(text, func(name string) string {
-		if w.known == nil {
-			complete = false
-			return ""
-		}
 		value, ok := w.known(name)
 		if !ok {
 			complete = false
-			w.fail(n, where, "%s", unset(name))
+			if !w.draft {
+				w.fail(n, where, "%s", unset(name))
+			}
 		}
 		return value
 	})

@@ -1,0 +1,222 @@
+package gateway
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"quorumhub/web/gateway/negotiate"
+	"quorumhub/web/gateway/registry"
+	"quorumhub/web/gateway/upstream"
+	"quorumhub/web/gateway/webhook"
+)
+
+// compiled is a registry in the form in which requests are served by it. It is immutable.
+type compiled struct {
+	active   Active
+	registry *registry.Registry
+	router   *registry.Router
+	versions map[*registry.Version]*version
+	services []*service
+	pools    map[string]*pooled
+	named    map[string]bool    // services with a label of their own
+	known    map[[2]string]bool // service and version
+	loadedAt time.Time
+	errors   []string // about this node: what it cannot serve
+}
+
+// pooled is the pool of an upstream with what it was made from, so that a registry that leaves an upstream as it is also leaves its
+// connections.
+type pooled struct {
+	of   registry.Upstream
+	pool *upstream.Pool
+}
+
+// service is a service with its versions.
+type service struct {
+	*registry.Service
+	versions []*version
+	counters counters
+}
+
+// version is one version of a service, ready to serve.
+type version struct {
+	*registry.Version
+	service  *service
+	way      Way
+	sequence bool  // way is one
+	unusable error // why callers cannot be authenticated; nil: they can
+	params   []param
+	produces []negotiate.Format
+	schema   *jsonschema.Schema // of the request's body; nil: any
+	asks     *shape             // of the request's body, with schema
+	answers  *shape             // of the response; nil: no schema
+	verifier webhook.Verifier   // nil: no webhook
+	scheme   string             // of the verifier
+	pool     *upstream.Pool     // nil: the target is no upstream, or cannot be called
+	patience time.Duration      // how long the service may take to begin its answer
+	// keyHeader names the header that is a message's key; empty: none.
+	keyHeader  string
+	rateName   string
+	ratePolicy []string
+}
+
+// compile makes a registry ready to serve. It fails if the document is one that this program does not understand; what only this
+// node lacks makes single routes unavailable.
+func (g *Gateway) compile(a Active, before *compiled) (_ *compiled, err error) {
+	reg, mistakes := registry.Read(a.Document, nil)
+	if len(mistakes) > 0 {
+		return nil, fmt.Errorf("%d:%d: %s: %s", mistakes[0].Line, mistakes[0].Column, mistakes[0].Path, mistakes[0].Detail)
+	}
+	c := &compiled{active: a, registry: reg, versions: map[*registry.Version]*version{}, pools: map[string]*pooled{}, named: map[string]bool{},
+		known: map[[2]string]bool{}, loadedAt: g.Clock()}
+	if c.router, err = registry.Compile(reg); err != nil {
+		return nil, err
+	}
+	if reserved(reg.Prefix) {
+		return nil, fmt.Errorf("prefix: %s is the hub's own", reg.Prefix)
+	}
+	for name, u := range reg.Upstreams {
+		p, err := g.poolFor(u, before)
+		if err != nil {
+			c.errors = append(c.errors, fmt.Sprintf("upstreams.%s: %v", name, err))
+			continue
+		}
+		c.pools[name] = p
+	}
+	verifiers := map[string]webhook.Verifier{}
+	for name, v := range reg.Verifiers {
+		if verifiers[name], err = webhook.New(webhookConfig(v)); err != nil {
+			return nil, fmt.Errorf("verifiers.%s: %w", name, err)
+		}
+	}
+	for i := range reg.Services {
+		s := &service{Service: &reg.Services[i]}
+		label := serviceOther
+		if len(c.services) < maxNamedServices {
+			label = s.Name
+			c.named[label] = true
+		}
+		s.counters = g.metrics.of(label)
+		for j := range s.Service.Versions {
+			v, err := g.compileVersion(c, s, &s.Service.Versions[j], verifiers)
+			if err != nil {
+				return nil, fmt.Errorf("services[%d] (%s): version %s: %w", i, s.Name, s.Service.Versions[j].Version, err)
+			}
+			s.versions = append(s.versions, v)
+			c.versions[v.Version] = v
+			c.known[[2]string{s.Name, v.Version.Version}] = true
+		}
+		c.services = append(c.services, s)
+	}
+	return c, nil
+}
+
+// poolFor returns the pool of an upstream: the present one if nothing about it has changed.
+func (g *Gateway) poolFor(u registry.Upstream, before *compiled) (*pooled, error) {
+	if before != nil {
+		if p := before.pools[u.Name]; p != nil && reflect.DeepEqual(p.of, u) {
+			return p, nil
+		}
+	}
+	transport, err := g.Transports(u)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := upstream.New(upstream.Config{Name: u.Name, URLs: u.URLs, Retry: u.Retry, Headers: u.Headers, Timeout: u.Timeout,
+		Breaker: upstream.Breaker{Failures: u.Breaker.Failures, OpenFor: u.Breaker.OpenFor}}, transport, g.Log)
+	if err != nil {
+		return nil, err
+	}
+	return &pooled{u, pool}, nil
+}
+
+func (g *Gateway) compileVersion(c *compiled, s *service, rv *registry.Version, verifiers map[string]webhook.Verifier) (*version, error) {
+	v := &version{Version: rv, service: s}
+	steps := c.registry.Sequences[rv.Auth]
+	v.sequence = steps != nil
+	var err error
+	if v.way, err = g.Callers.Way(rv.Auth, steps); err != nil {
+		v.unusable = err
+		c.errors = append(c.errors, fmt.Sprintf("services.%s: version %s: auth: %v", s.Name, rv.Version, err))
+	}
+	for _, p := range rv.Params {
+		one := param{Param: p}
+		if p.Pattern != "" {
+			if one.pattern, err = wholePattern(p.Pattern); err != nil {
+				return nil, fmt.Errorf("params: %s: %w", p.Name, err)
+			}
+		}
+		v.params = append(v.params, one)
+	}
+	for _, f := range rv.Produces {
+		v.produces = append(v.produces, negotiate.Format(f))
+	}
+	if b := rv.Body; b != nil && b.Schema != "" {
+		if v.schema = c.registry.Schemas[b.Schema]; v.schema == nil {
+			return nil, fmt.Errorf("body.schema: %s is not in the document", b.Schema)
+		}
+		v.asks = shapeOf(v.schema)
+	}
+	v.answers = shapeOf(c.registry.Schemas[rv.Response.Schema])
+	if rv.Verifier != "" {
+		if v.verifier = verifiers[rv.Verifier]; v.verifier == nil {
+			return nil, fmt.Errorf("verifier: %s does not exist", rv.Verifier)
+		}
+		v.scheme = c.registry.Verifiers[rv.Verifier].Scheme
+	}
+	if rv.Target.Kind == registry.TargetUpstream {
+		if p := c.pools[rv.Target.Name]; p != nil {
+			v.pool = p.pool
+		}
+		if v.patience = rv.Timeout; c.registry.Upstreams[rv.Target.Name].Timeout > 0 {
+			v.patience = min(v.patience, c.registry.Upstreams[rv.Target.Name].Timeout)
+		}
+	}
+	if name, ok := strings.CutPrefix(rv.Key, "header:"); ok {
+		v.keyHeader = name
+	} else if rv.Key != "" {
+		return nil, fmt.Errorf("key: %q; expected header:<name>", rv.Key)
+	}
+	if l := rv.Limits.Rate; l.Requests > 0 {
+		v.rateName = strconv.Quote(s.Name + "-" + rv.Version)
+		v.ratePolicy = []string{fmt.Sprintf("%s;q=%d;w=%d", v.rateName, l.Requests, int(l.Per.Seconds()))}
+	}
+	return v, nil
+}
+
+func webhookConfig(v registry.Verifier) webhook.Config {
+	return webhook.Config{Scheme: v.Scheme, Secrets: v.Secrets, Tolerance: v.Tolerance, Header: v.Header, Algorithm: v.Algorithm,
+		Encoding: v.Encoding, Prefix: v.Prefix, TimestampHeader: v.TimestampHeader, IDHeader: v.IDHeader}
+}
+
+// reserved reports whether a prefix would hide paths of the hub itself.
+func reserved(prefix string) bool {
+	first, _, _ := strings.Cut(strings.TrimPrefix(prefix, "/"), "/")
+	return slices.Contains([]string{"", "hub", "topics", "v1", "health", "metrics", "debug", "share", ".well-known"}, first)
+}
+
+// closePools closes what another registry does not use.
+func (c *compiled) closePools(but *compiled) {
+	if c == nil {
+		return
+	}
+	for name, p := range c.pools {
+		if but != nil && but.pools[name] == p {
+			continue
+		}
+		p.pool.Close()
+	}
+}
+
+func sortedNames[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// wholePattern compiles a pattern for whole values.
+func wholePattern(text string) (*regexp.Regexp, error) { return regexp.Compile(`\A(?:` + text + `)\z`) }

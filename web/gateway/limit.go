@@ -1,0 +1,98 @@
+package gateway
+
+import (
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+
+	"quorumhub/web/gateway/upstream"
+	"quorumhub/web/problem"
+)
+
+// maxURIBytes is the longest path with query.
+const maxURIBytes = 8 << 10
+
+// limitStage refuses what no route accepts, before anything else is looked at.
+type limitStage struct{}
+
+func (limitStage) name() string { return "limits" }
+func (limitStage) explain(v *version) string {
+	return fmt.Sprintf("the URL has at most %d bytes, the body at most %d; no protocol is changed", maxURIBytes, v.MaxBody)
+}
+
+func (limitStage) do(x *exchange) error {
+	if n := len(x.r.URL.RawQuery) + len(x.r.URL.EscapedPath()); n > maxURIBytes {
+		return fault(http.StatusRequestURITooLong, codeURITooLong, "the path and query have %d bytes; at most %d are accepted", n, maxURIBytes)
+	}
+	if protocol := upstream.Upgrade(x.r); protocol != "" {
+		return fault(http.StatusNotImplemented, codeUnsupported, "asks to change the protocol to %s; the gateway passes on requests and responses only", problem.Quote(protocol))
+	}
+	x.body.there = x.r.ContentLength != 0
+	return nil
+}
+
+// correlateStage gives the request a name that logs of all services can share.
+type correlateStage struct{}
+
+func (correlateStage) name() string { return "correlation" }
+func (correlateStage) explain(*version) string {
+	return correlationHeader + " is kept if it matches ^[A-Za-z0-9._-]{1,64}$, and otherwise made; so is traceparent"
+}
+
+const (
+	correlationHeader = "X-Correlation-Id"
+	traceParent       = "Traceparent"
+	traceState        = "Tracestate"
+)
+
+// trace is the context of a distributed trace (W3C Trace Context).
+type trace struct {
+	parent string
+	state  []string
+}
+
+func (correlateStage) do(x *exchange) error {
+	// Whoever serves HTTP has given the response its ID, which problems and logs outside the gateway show, too.
+	if x.correlation == "" {
+		x.correlation = randomHex(8)
+		x.w.Header().Set(correlationHeader, x.correlation)
+	}
+	x.trace = traceOf(x.r.Header)
+	return nil
+}
+
+// traceOf returns the trace that a request belongs to, or begins one. A state without a valid parent is dropped (section 3.3.1.4).
+func traceOf(h http.Header) trace {
+	if given := h[traceParent]; len(given) == 1 && validTraceParent(given[0]) {
+		return trace{given[0], h[traceState]}
+	}
+	return trace{parent: "00-" + randomHex(16) + "-" + randomHex(8) + "-00"}
+}
+
+// validTraceParent checks version, IDs and flags (section 3.2). Later versions may be longer.
+func validTraceParent(s string) bool {
+	if len(s) < 55 || s[2] != '-' || s[35] != '-' || s[52] != '-' || s[:2] == "ff" || len(s) > 55 && (s[:2] == "00" || s[55] != '-' || len(s) > 128) {
+		return false
+	}
+	for _, part := range [...]string{s[:2], s[3:35], s[36:52], s[53:55]} {
+		if strings.Trim(part, "0123456789abcdef") != "" {
+			return false
+		}
+	}
+	for i := 55; i < len(s); i++ {
+		if s[i] <= ' ' || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return strings.Trim(s[3:35], "0") != "" && strings.Trim(s[36:52], "0") != ""
+}
+
+func randomHex(bytes int) string {
+	raw := make([]byte, bytes)
+	for i := range raw {
+		raw[i] = byte(rand.Uint32())
+	}
+	return hex.EncodeToString(raw)
+}
