@@ -61,8 +61,10 @@ race: ## run the rooms' tests under the race detector, ten times
 fuzz: ## run every fuzz target for FUZZTIME (30s)
 	test/fuzz.sh $(FUZZTIME)
 
-chaos: deps ## kill one hub CHAOS_ROUNDS (25) times, put three through CHAOS_FAULTS (12) faults; about 10 minutes
+chaos: deps ## kill one hub CHAOS_ROUNDS (25) times, put three through CHAOS_FAULTS (12) faults, attack and upgrade them; about 15 minutes
 	QUORUMHUB_CHAOS_ROUNDS=$(CHAOS_ROUNDS) QUORUMHUB_CHAOS_FAULTS=$(CHAOS_FAULTS) go test -count=1 -v -timeout 60m ./test/chaos/...
+	go test -count=1 -v -timeout 20m ./test/hostile -run '^TestHostileTenant$$' -attack 60s
+	go test -count=1 -v -timeout 20m ./test/compat -run '^TestUpgradeOfARunningCluster$$' -subscriptions 100000
 
 sim: ## simulate faults in virtual time for SIM_FOR (10m), on one processor; traces of failures go to sim-traces
 	mkdir -p sim-traces

@@ -11,6 +11,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"quorumhub/configs/syntax"
+	"quorumhub/hub"
 )
 
 // Settings is the content of auth.file: who vouches for callers, and what callers may do. The file must be the same on every
@@ -142,6 +143,34 @@ func (s *Settings) check() error {
 		return fmt.Errorf("quotas: %w", err)
 	}
 	return s.checkRules(names)
+}
+
+// KeyHolders returns the principals of the API keys and signing keys in the settings.
+func (s *Settings) KeyHolders() (out []string) {
+	for i := range s.APIKeys {
+		out = append(out, hub.KeyPrincipal(s.APIKeys[i].ID))
+	}
+	if s.SignedRequests != nil {
+		for i := range s.SignedRequests.Keys {
+			out = append(out, identity("signed:rfc9421", s.SignedRequests.Keys[i].ID))
+		}
+	}
+	return out
+}
+
+// SecretFiles returns the names of the files that hold shared secrets.
+func (s *Settings) SecretFiles() (out []string) {
+	if s.SignedRequests != nil {
+		for i := range s.SignedRequests.Keys {
+			out = append(out, s.SignedRequests.Keys[i].Secret.File)
+		}
+	}
+	if s.GEOAuth != nil {
+		for i := range s.GEOAuth.Keys {
+			out = append(out, s.GEOAuth.Keys[i].Secret.File)
+		}
+	}
+	return slices.DeleteFunc(out, func(f string) bool { return f == "" })
 }
 
 // checkRules checks the rules. authorities are the names that rules may give as issuer.

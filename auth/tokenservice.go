@@ -100,6 +100,7 @@ type RemoteTokens struct {
 	log     *slog.Logger
 	now     func() time.Time
 	slots   chan struct{}
+	retired atomic.Bool
 
 	mu      sync.Mutex
 	good    verdicts // apart from bad, so that a flood of invalid tokens evicts no valid ones
@@ -135,6 +136,9 @@ func NewRemoteTokens(s TokenService, client *http.Client, log *slog.Logger, now 
 		asking: map[[sha256.Size]byte]*question{}, clients: map[netip.Addr]*clientShare{}}
 }
 
+// Retire ends what tokens of the service have opened: it is not asked any more.
+func (t *RemoteTokens) Retire() { t.retired.Store(true) }
+
 // Challenge is empty: no HTTP authentication scheme covers cookies.
 func (t *RemoteTokens) Challenge() string { return "" }
 
@@ -154,6 +158,9 @@ func (t *RemoteTokens) again(p *Principal, raw string) func(context.Context) (*P
 	begin := t.now()
 	accepted.Store(&begin)
 	return func(ctx context.Context) (*Principal, error) {
+		if t.retired.Load() {
+			return nil, refuse(MethodToken, "token service %s is no longer in auth.file", t.service.Name)
+		}
 		now, err := t.check(ctx, &Request{}, raw)
 		at := t.now()
 		switch {

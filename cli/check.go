@@ -32,11 +32,11 @@ func (c *checkCmd) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	unreachable, err := node.Check(ctx, cfg)
+	warnings, err := node.Check(ctx, cfg)
 	if err != nil {
 		return exit.With(exit.Usage, err)
 	}
-	for _, w := range append(cfg.Warnings(), unreachable...) {
+	for _, w := range append(warnings, c.warnings()...) {
 		fmt.Fprintf(s.Err, "warning: %s\n", w)
 	}
 	switch {

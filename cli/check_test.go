@@ -13,7 +13,7 @@ import (
 
 func TestCheckPrintsTheEffectiveConfiguration(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "hub.yaml")
-	if err := os.WriteFile(file, []byte("delivery:\n  timeout: 2s\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("http.addr: 127.0.0.1:0\ndelivery:\n  timeout: 2s\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	args := []string{"check", "--config", file, "--set", "message.max_bytes=2MiB"}
@@ -54,7 +54,7 @@ func TestCheckPrintsTheEffectiveConfiguration(t *testing.T) {
 }
 
 func TestCheckWarnsWithoutFailing(t *testing.T) {
-	got := run(t, "", "check", "--set", "http.addr=0.0.0.0:80", "--set", "auth.mode=open")
+	got := run(t, "", "check", "--set", "http.addr=0.0.0.0:0", "--set", "auth.mode=open")
 	if got.code != 0 || !strings.Contains(got.err, "warning: ") {
 		t.Errorf("got %+v", got)
 	}

@@ -85,6 +85,9 @@ func (c *devCluster) ask(i int) (a clusterAnswer) {
 		return a
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusServiceUnavailable {
+		return a // it is starting
+	}
 	if err := json.NewDecoder(resp.Body).Decode(&a); err != nil {
 		c.t.Error(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"text/tabwriter"
 	"time"
@@ -31,7 +32,8 @@ type devCmd struct {
 func (c *devCmd) Help() string {
 	return `Every node is a child process with its own directory (DIR/node-1, DIR/node-2, …) for config.yaml, quorumhub.pid and
 quorumhub.log. Loopback callbacks are allowed, topics are created on first use, and no credentials are needed.
-A node that is killed stays down; restart it with quorumhub serve --config DIR/node-1/config.yaml. Ctrl-C stops all nodes.`
+A node that is killed stays down; restart it with quorumhub serve --config DIR/node-1/config.yaml. Ctrl-C stops all nodes. SIGHUP, which
+is also what a terminal sends that is closed, makes them read their configurations again, as with quorumhub serve.`
 }
 
 func (c *devCmd) Run(ctx context.Context, s Streams) (err error) {
@@ -53,7 +55,7 @@ func (c *devCmd) Run(ctx context.Context, s Streams) (err error) {
 		return err
 	}
 	writeNodes(s.Out, cluster)
-	watchNodes(ctx, s.Out, cluster)
+	watchNodes(ctx, s.Out, cluster, s.Hangups)
 	fmt.Fprintln(s.Out, "stopping")
 	return nil
 }
@@ -74,8 +76,8 @@ func writeNodes(w io.Writer, c *local.Cluster) {
 		"  quorumhub listen%s --topic news --secret s3cret\n  quorumhub publish%s news --data hello\n", hub, hub)
 }
 
-// watchNodes reports every node that exits, until ctx ends.
-func watchNodes(ctx context.Context, w io.Writer, c *local.Cluster) {
+// watchNodes reports every node that exits, and passes hangups on to the nodes, until ctx ends.
+func watchNodes(ctx context.Context, w io.Writer, c *local.Cluster, hangups <-chan os.Signal) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	for _, n := range c.Nodes {
@@ -89,6 +91,14 @@ func watchNodes(ctx context.Context, w io.Writer, c *local.Cluster) {
 			}
 		})
 	}
+	for ctx.Err() == nil {
+		select {
+		case <-hangups:
+			for _, n := range c.Nodes {
+				n.Reload()
+			}
+		case <-ctx.Done():
+		}
+	}
 	wg.Wait()
-	<-ctx.Done()
 }

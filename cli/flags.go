@@ -10,6 +10,7 @@ import (
 
 	"quorumhub/cli/client"
 	"quorumhub/cli/exit"
+	"quorumhub/cli/node"
 	"quorumhub/configs"
 )
 
@@ -101,6 +102,18 @@ func (f *configFlags) load(env []string) (*configs.Config, error) {
 		return nil, exit.With(exit.Usage, err)
 	}
 	return c, nil
+}
+
+// warnings returns what is wrong with the file itself, one line each.
+func (f *configFlags) warnings() []string {
+	secrets := configs.Source{File: f.Config}.Secrets()
+	if len(secrets) == 0 {
+		return nil
+	}
+	if text := node.ReadableByOthers(f.Config); text != "" {
+		return []string{fmt.Sprintf("%s is in a file that others can read: %s", strings.Join(secrets, ", "), text)}
+	}
+	return nil
 }
 
 // maxSecretBytes is the limit of WebSub section 5.1: a secret must be shorter than 200 bytes.

@@ -35,10 +35,14 @@ func (c *gatewaySchemaCmd) Run(s Streams) error {
 type gatewayRoutesCmd struct {
 	hubFlags
 	File string `arg:"" optional:"" help:"A registry (YAML, JSON or XML) in place of the hub's; - reads standard input." placeholder:"FILE"`
-	JSON bool   `name:"json" help:"Print JSON."`
+	explainFlags
+	JSON bool `name:"json" help:"Print JSON."`
 }
 
 func (c *gatewayRoutesCmd) Run(ctx context.Context, s Streams) error {
+	if c.asked() {
+		return c.explain(ctx, s)
+	}
 	services, err := c.services(ctx, s)
 	if err != nil {
 		return err

@@ -58,16 +58,19 @@ type commands struct {
 	Version     versionCmd     `cmd:"" group:"tools" help:"Print the version, commit and Go version (also: -v, --version)."`
 }
 
-// Main runs the program with the arguments that follow its name and returns its exit code (see exit.Codes). SIGINT, SIGTERM and
-// SIGHUP stop the command gracefully.
+// Main runs the program with the arguments that follow its name and returns its exit code (see exit.Codes). SIGINT and SIGTERM stop the
+// command gracefully. On SIGHUP a hub reads its configuration and files again; other commands stop, unless they were started with nohup.
 func Main(args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	nohup := signal.Ignored(syscall.SIGHUP)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// The first signal stops the command gracefully; a second one is no longer caught and kills the process.
 	context.AfterFunc(ctx, stop)
 	// A write to a pipe whose reader is gone is an error like any other, and not the end of the process.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	return Run(ctx, args, Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Environ()})
+	return Run(ctx, args, Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Environ(), Hangups: hangups, Nohup: nohup})
 }
 
 // Run is Main with its context and streams passed in.
@@ -108,6 +111,15 @@ func execute(ctx context.Context, parsed *kong.Context, s Streams, model *kong.A
 	hub := parsed.Command() == "serve" || parsed.Command() == "dev"
 	if !hub {
 		s.Out = out
+		if !s.Nohup {
+			go func() {
+				select {
+				case <-s.Hangups:
+					cancel()
+				case <-ctx.Done():
+				}
+			}()
+		}
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	err := parsed.Run(s, model)

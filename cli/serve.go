@@ -26,13 +26,13 @@ func (c *serveCmd) Run(ctx context.Context, s Streams) error {
 	}
 	lines := node.NewLogWriter(s.Err)
 	defer lines.Close()
-	log := newLogger(cfg, lines)
+	level := new(slog.LevelVar)
+	log := newLogger(cfg, level, lines)
 	build := node.ReadBuild()
 	log.Info("starting", "version", build.Version, "commit", build.CommitText(), "go", build.Go, "platform", build.Platform)
-	for _, w := range cfg.Warnings() {
-		log.Warn(w)
-	}
-	n, err := node.Open(ctx, cfg, log, lines)
+	node.LimitMemory(log, node.CgroupMemory)
+	n, err := node.Open(ctx, node.Options{Config: cfg, Log: log, Lines: lines, Level: level, Warnings: c.warnings(),
+		Reread: func() (*configs.Config, error) { return c.load(s.Env) }})
 	if err != nil {
 		err = fmt.Errorf("start: %w", err)
 		if raftlog.IsRefusal(err) {
@@ -40,11 +40,20 @@ func (c *serveCmd) Run(ctx context.Context, s Streams) error {
 		}
 		return err
 	}
-	return n.Run(ctx)
+	return n.Run(ctx, s.Hangups)
 }
 
-func newLogger(cfg *configs.Config, w io.Writer) *slog.Logger {
-	o := &slog.HandlerOptions{Level: cfg.LogLevel()}
+// Help is shown by --help below the flags.
+func (c *serveCmd) Help() string {
+	return `SIGINT and SIGTERM stop the node gracefully. On SIGHUP it reads its configuration and the files that this names again: log.level,
+auth.file, auth.audit, delivery.tls_file, certificates and sealing keys take effect at once; the log says what has changed, what cannot
+be used and what needs a restart. Under systemd (Type=notify) it reports when it is ready and serves the watchdog.`
+}
+
+// newLogger makes the log of a hub. level is set to the configured one.
+func newLogger(cfg *configs.Config, level *slog.LevelVar, w io.Writer) *slog.Logger {
+	level.Set(cfg.LogLevel())
+	o := &slog.HandlerOptions{Level: level}
 	if cfg.Log.Format == "json" {
 		o.ReplaceAttr = withUnits
 		return slog.New(slog.NewJSONHandler(w, o))

@@ -18,7 +18,7 @@ func TestDurationsInJSONLogsHaveUnits(t *testing.T) {
 	}
 	var out bytes.Buffer
 	took := 5080513 * time.Nanosecond
-	newLogger(cfg, &out).With("since", time.Minute).WithGroup("node").Info("handed over", "took", took, slog.Group("raft", "lease", 2*time.Second),
+	newLogger(cfg, new(slog.LevelVar), &out).With("since", time.Minute).WithGroup("node").Info("handed over", "took", took, slog.Group("raft", "lease", 2*time.Second),
 		"at", &took, "none", (*time.Duration)(nil), "waits", []time.Duration{time.Second, time.Minute}, "n", 7, "size_bytes", 5080513)
 	var line struct {
 		Since string

@@ -19,6 +19,10 @@ type Streams struct {
 	Out, Err io.Writer
 	// Env holds NAME=value lines.
 	Env []string
+	// Hangups delivers SIGHUP, on which a hub reads its configuration and files again and any other command ends, unless Nohup is set:
+	// the signal was ignored when the program began. nil: there are none.
+	Hangups <-chan os.Signal
+	Nohup   bool
 }
 
 // output is a command's standard output. It remembers the first failure to write to it and reports that once, because most commands

@@ -347,30 +347,6 @@ func (c *Config) LogLevel() slog.Level {
 	return level
 }
 
-// Warnings returns settings that are allowed but probably not intended, one line each.
-func (c *Config) Warnings() []string {
-	var out []string
-	host, _, err := net.SplitHostPort(c.HTTP.Addr)
-	if err == nil && c.HTTP.PublicURL == "" {
-		if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
-			out = append(out, "http.public_url is empty while http.addr listens on all addresses: subscribers see "+
-				c.PublicURL()+", which only this machine can reach")
-		}
-	}
-	if c.Auth.Mode == "open" && !isLoopback(c.HTTP.Addr) {
-		out = append(out, "auth.mode is open: everyone who can reach "+c.HTTP.Addr+" may publish and subscribe")
-	}
-	for _, e := range []struct {
-		name string
-		Egress
-	}{{"delivery.egress", c.Delivery.Egress}, {"fetch.egress", c.Fetch.Egress}} {
-		if e.Mode == "dev-loopback" && !isLoopback(c.HTTP.Addr) {
-			out = append(out, e.name+".mode is dev-loopback on a hub that other machines can reach: they can make it call services on this machine")
-		}
-	}
-	return out
-}
-
 // isLoopback reports whether a listen address can be reached from this machine only.
 func isLoopback(addr string) bool {
 	if strings.HasPrefix(addr, UnixAddr) {

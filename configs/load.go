@@ -38,6 +38,24 @@ func Load(src Source) (*Config, error) {
 	return load(filepath.Base(src.File), file, src.Env, src.Set)
 }
 
+// Secrets returns the keys in File whose values are secret, in order; none if the file cannot be read.
+func (s Source) Secrets() (keys []string) {
+	if s.File == "" {
+		return nil
+	}
+	data, err := readFile(s.File)
+	if err != nil {
+		return nil
+	}
+	given, _ := readYAML(filepath.Base(s.File), data, newNames())
+	for _, e := range entries() {
+		if e.hidden && strings.Join(given[e.Name].Texts, "") != "" {
+			keys = append(keys, e.Name)
+		}
+	}
+	return keys
+}
+
 func readFile(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {

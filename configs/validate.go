@@ -2,6 +2,8 @@ package configs
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"strings"
 )
 
@@ -78,6 +80,10 @@ func (c *Config) relations() []relation {
 			fmt.Sprintf("%q is not a loopback address, so the traffic between nodes would be unencrypted; "+
 				"expected 127.0.0.1, [::1] or localhost, or cluster.tls.ca, cluster.tls.cert and cluster.tls.key", c.Cluster.Addr),
 		},
+		{
+			"cluster.addr", "http.addr", len(c.Cluster.Peers) == 0 || !sameAddr(c.HTTP.Addr, c.Cluster.Addr),
+			fmt.Sprintf("%q is the port of http.addr (%s), too; expected another one: each port has one listener", c.Cluster.Addr, c.HTTP.Addr),
+		},
 		{"cluster.peers", "cluster.node_id", len(c.Cluster.Peers) == 0 || c.peersProblem() == "", c.peersProblem()},
 		{
 			"cluster.tls.cert", "", len(c.Cluster.Peers) == 0 || c.Cluster.TLS == ClusterTLS{} ||
@@ -110,6 +116,31 @@ func (c *Config) relations() []relation {
 			fmt.Sprintf("got %q, expected at least message.max_bytes (%s)", c.Storage.TailBytes, c.Message.MaxBytes),
 		},
 	}
+}
+
+// sameAddr reports whether one process cannot listen on both addresses.
+func sameAddr(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	addr := func(host string) netip.Addr {
+		switch host {
+		case "":
+			return netip.IPv6Unspecified()
+		case "localhost":
+			return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		}
+		ip, err := netip.ParseAddr(host)
+		if err != nil {
+			return netip.Addr{}
+		}
+		return ip.Unmap()
+	}
+	covers := func(a, b netip.Addr) bool { return a == b || a.IsUnspecified() && (a.Is6() || b.Is4()) }
+	x, y := addr(hostA), addr(hostB)
+	return covers(x, y) || covers(y, x)
 }
 
 // peersProblem returns what is wrong with the list of peers as a whole, or "".

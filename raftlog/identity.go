@@ -57,6 +57,21 @@ func ReadIdentity(dir string) (*Identity, error) {
 	return id, nil
 }
 
+// Check returns an error if these are not the data of the node id, or of one that was removed from its cluster. dir is where they
+// are.
+func (id *Identity) Check(dir, node string) error {
+	path := filepath.Join(dir, identityFile)
+	if id.ID != node {
+		return &FileError{File: path, Problem: fmt.Sprintf("this is the data of node %q, but cluster.node_id is %q", id.ID, node),
+			Hint: "set cluster.node_id to that ID, or choose another data_dir"}
+	}
+	if id.RemovedAt != nil {
+		return &FileError{File: path, Problem: fmt.Sprintf("this node was removed from its cluster (seen on %s)", id.RemovedAt.Format(time.RFC3339)),
+			Hint: "to join again, empty data_dir and choose a new cluster.node_id"}
+	}
+	return nil
+}
+
 // write durably replaces node.json in dir.
 func (id *Identity) write(dir string) error {
 	path := filepath.Join(dir, identityFile)

@@ -189,13 +189,8 @@ func (n *Node) openFiles(ctx context.Context) error {
 			return err
 		}
 	}
-	if id.ID != n.opts.ID {
-		return &FileError{File: filepath.Join(dir, identityFile), Problem: fmt.Sprintf("this is the data of node %q, but cluster.node_id is %q", id.ID, n.opts.ID),
-			Hint: "set cluster.node_id to that ID, or choose another data_dir"}
-	}
-	if id.RemovedAt != nil {
-		return &FileError{File: filepath.Join(dir, identityFile), Problem: fmt.Sprintf("this node was removed from its cluster (seen on %s)", id.RemovedAt.Format(time.RFC3339)),
-			Hint: "to join again, empty data_dir and choose a new cluster.node_id"}
+	if err := id.Check(dir, n.opts.ID); err != nil {
+		return err
 	}
 	n.identity = *id
 	// Only a node that never finished its first start may lack a log.

@@ -9,11 +9,20 @@ import (
 	"quorumhub/hub"
 )
 
-// pauseNotAllowed pauses the subscriptions whose owners, after a change of the rules, certainly may not subscribe to their topics any
-// more.
+// pauseNotAllowed is PauseNotAllowed for a request, whose audit line tells the number.
 func (s *Server) pauseNotAllowed(ctx context.Context, by string) error {
+	paused, err := s.PauseNotAllowed(ctx, by)
+	if err == nil && paused > 0 {
+		auth.Note(ctx, "subscriptions_paused", strconv.Itoa(paused))
+	}
+	return err
+}
+
+// PauseNotAllowed pauses the subscriptions whose owners, after a change of the rules, certainly may not subscribe to their topics any
+// more, and returns their number.
+func (s *Server) PauseNotAllowed(ctx context.Context, by string) (paused int, err error) {
 	if s.Guard == nil || s.KeepNotAllowed {
-		return nil
+		return 0, nil
 	}
 	var owners []string
 	keys := map[string]*hub.APIKey{}
@@ -23,7 +32,6 @@ func (s *Server) pauseNotAllowed(ctx context.Context, by string) error {
 			keys[hub.KeyPrincipal(k.ID)] = &k
 		}
 	})
-	paused := 0
 	for _, owner := range owners {
 		ids := s.notAllowed(owner, keys[owner])
 		if len(ids) == 0 {
@@ -31,14 +39,11 @@ func (s *Server) pauseNotAllowed(ctx context.Context, by string) error {
 		}
 		n, err := s.Service.EndOwner(ctx, owner, hub.PauseNotAllowed, ids, by)
 		if err != nil {
-			return fmt.Errorf("the rules are changed, but the subscriptions of %s that they no longer allow go on: %w", owner, err)
+			return paused, fmt.Errorf("the rules are changed, but the subscriptions of %s that they no longer allow go on: %w", owner, err)
 		}
 		paused += n
 	}
-	if paused > 0 {
-		auth.Note(ctx, "subscriptions_paused", strconv.Itoa(paused))
-	}
-	return nil
+	return paused, nil
 }
 
 // notAllowed returns the running subscriptions of an owner that no rule allows.

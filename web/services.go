@@ -283,13 +283,21 @@ func (s *Server) operations() map[string]operation {
 	}
 }
 
-// GatewayOperations lists the operations of the hub that a registry may offer.
-func GatewayOperations() []string { return []string{"health", "publish", "subscriptions", "topics"} }
+// gatewayOperations lists the operations of the hub that a registry may offer.
+func gatewayOperations() []string { return []string{"health", "publish", "subscriptions", "topics"} }
+
+// CheckOperation returns nil if a registry may offer the operation of the hub, and else an error that lists those it may.
+func CheckOperation(name string) error {
+	if slices.Contains(gatewayOperations(), name) {
+		return nil
+	}
+	return hub.Errorf(hub.CodeInvalid, "the hub has no operation %s; expected one of %s", problem.Quote(name), strings.Join(gatewayOperations(), ", "))
+}
 
 // Operation implements gateway.Operations. The caller needs the same permission as at the API.
 func (p gatewayPorts) Operation(name string) (func(outer, w http.ResponseWriter, r *http.Request, rest string), bool) {
 	op, ok := p.operations()[name]
-	if !ok || !slices.Contains(GatewayOperations(), name) {
+	if !ok {
 		return nil, false
 	}
 	return func(outer, w http.ResponseWriter, r *http.Request, rest string) {

@@ -111,11 +111,13 @@ func TestOpenKeyFile(t *testing.T) {
 			t.Errorf("%s: %v, want the file and %q", name, err, c.want)
 		}
 	}
-	if err := os.Chmod(path, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := openRing(path, false); err == nil || !strings.Contains(err.Error(), "chmod 600") {
-		t.Errorf("a key file that others can read: %v", err)
+	for mode, want := range map[os.FileMode]string{0o640: "", 0o440: "", 0o400: "", 0o644: "chmod 600", 0o660: "chmod 600", 0o604: "chmod 600"} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openRing(path, false); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("a key file of mode %04o: %v", mode, err)
+		}
 	}
 	if _, err := openRing(filepath.Join(dir, "none"), false); err == nil {
 		t.Error("a missing key file was accepted")

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -214,8 +215,9 @@ func readKeyFile(path string) ([]keyLine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("secrets.key_file: %w", err)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("secrets.key_file %s: mode %04o lets others read it; expected 0600 (chmod 600)", path, info.Mode().Perm())
+	// The group may read it, for keys that root keeps for a service; a file system without such modes shows all bits.
+	if info.Mode().Perm()&0o037 != 0 && runtime.GOOS != "windows" {
+		return nil, fmt.Errorf("secrets.key_file %s: mode %04o lets others read it; expected 0600, or 0640 (chmod 600)", path, info.Mode().Perm())
 	}
 	if info.Size() > maxKeyFileBytes {
 		return nil, fmt.Errorf("secrets.key_file %s has %d bytes; expected one base64 key of %d bytes a line", path, info.Size(), keyBytes)

@@ -173,6 +173,9 @@ func (n *Node) Kill() {
 	}
 }
 
+// Reload makes the process read its configuration and files again, if it runs.
+func (n *Node) Reload() { n.signal(syscall.SIGHUP) }
+
 // stop stops the process gracefully, or kills it after stopGrace, and waits for its end.
 func (n *Node) stop() {
 	down := n.Down()

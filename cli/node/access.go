@@ -2,9 +2,12 @@ package node
 
 import (
 	"context"
-	"crypto/tls"
 	"log/slog"
+	"net/http"
+	"reflect"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"quorumhub/auth"
@@ -13,70 +16,145 @@ import (
 	"quorumhub/hub"
 )
 
-// accessControl wires the auth room: it identifies callers and decides what they may do.
-type accessControl struct {
-	settings *auth.Settings
-	client   *egress.Client // for requests to issuers and the token service; nil without any
-	sources  []*auth.KeySet
-	remote   *auth.RemoteTokens // nil without a token service
+const (
+	// issuerTimeout limits one request to an issuer.
+	issuerTimeout = 10 * time.Second
+	// newIssuers is how long new settings wait for the keys of issuers that were not known before.
+	newIssuers = 2 * time.Second
+)
 
-	stop    context.CancelFunc
-	running sync.WaitGroup
+// accessControl wires the auth room: it identifies callers and decides what they may do. A nil accessControl is for a hub that asks for
+// no credentials.
+type accessControl struct {
+	cfg *configs.Config
+	own []string // the node's addresses, which it never calls
+	log *slog.Logger
+
+	// Set by wire.
+	state   hub.StateReader
+	service func() *hub.Service
+	guard   *auth.Guard
+
+	settings atomic.Pointer[auth.Settings]
+	asked    atomic.Pointer[authorities]
+	mu       sync.Mutex      // one change at a time; guards what follows
+	client   *egress.Client  // for requests to issuers and the token service; nil without any
+	work     context.Context // of start
+	running  sync.WaitGroup
 }
 
-// issuerTimeout limits one request to an issuer.
-const issuerTimeout = 10 * time.Second
+// authorities are those that are asked about credentials.
+type authorities struct {
+	issuers []*issuerKeys
+	service *tokenService // nil: none
+}
 
-// openAccess reads auth.file. It returns nil if auth.mode requires no credentials. own are the node's addresses, which it never calls.
-func openAccess(cfg *configs.Config, own []string) (*accessControl, error) {
-	if cfg.Auth.Mode != "required" {
-		return nil, nil //nolint:nilnil // nil means no access control
-	}
-	settings, err := auth.LoadSettings(cfg.Auth.File)
-	if err != nil {
-		return nil, err
-	}
-	a := &accessControl{settings: settings}
-	if len(settings.Issuers) > 0 || settings.TokenService != nil {
-		policy, err := egressPolicy("auth.egress", cfg.Auth.Egress, own)
-		if err != nil {
-			return nil, err
+type issuerKeys struct {
+	issuer auth.Issuer
+	set    *auth.KeySet
+	stop   context.CancelFunc // nil: not running
+}
+
+type tokenService struct {
+	settings auth.TokenService
+	remote   *auth.RemoteTokens
+	stop     context.CancelFunc
+}
+
+func newAccessControl(cfg *configs.Config, s *auth.Settings, own []string, log *slog.Logger) *accessControl {
+	a := &accessControl{cfg: cfg, own: own, log: log}
+	a.settings.Store(s)
+	a.asked.Store(new(authorities))
+	return a
+}
+
+// open makes those who are asked about credentials.
+func (a *accessControl) open() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	asked, err := a.authoritiesLocked(a.settings.Load())
+	a.asked.Store(asked)
+	return err
+}
+
+// authoritiesLocked returns the authorities of settings; the present ones as far as nothing about them has changed.
+func (a *accessControl) authoritiesLocked(s *auth.Settings) (*authorities, error) {
+	was, out := a.asked.Load(), new(authorities)
+	client := func(timeout time.Duration) (*http.Client, error) {
+		if a.client == nil {
+			policy, err := egressPolicy("auth.egress", a.cfg.Auth.Egress, a.own)
+			if err != nil {
+				return nil, err
+			}
+			a.client = egress.NewClient(policy, egress.ClientOptions{})
 		}
-		a.client = egress.NewClient(policy, egress.ClientOptions{})
+		return a.client.HTTPClient(timeout), nil
 	}
-	return a, nil
+	for _, is := range s.Issuers {
+		if i := slices.IndexFunc(was.issuers, func(k *issuerKeys) bool { return reflect.DeepEqual(k.issuer, is) }); i >= 0 {
+			out.issuers = append(out.issuers, was.issuers[i])
+			continue
+		}
+		c, err := client(issuerTimeout)
+		if err != nil {
+			return out, err
+		}
+		out.issuers = append(out.issuers, &issuerKeys{issuer: is, set: auth.NewKeySet(is, c, a.log, time.Now)})
+	}
+	switch t := s.TokenService; {
+	case t == nil:
+	case was.service != nil && reflect.DeepEqual(was.service.settings, *t):
+		out.service = was.service
+	default:
+		c, err := client(0)
+		if err != nil {
+			return out, err
+		}
+		out.service = &tokenService{settings: *t, remote: auth.NewRemoteTokens(*t, c, a.log, time.Now)}
+	}
+	return out, nil
 }
 
 // wire returns the guard. service is called only when a nonce is claimed, so it may be set later.
-func (a *accessControl) wire(cfg *configs.Config, state hub.StateReader, service func() *hub.Service, node string, log *slog.Logger) *auth.Guard {
+func (a *accessControl) wire(state hub.StateReader, service func() *hub.Service, node string) *auth.Guard {
+	a.state, a.service = state, service
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.settings.Load()
+	a.guard = auth.NewGuard(a.gate(s, a.asked.Load()), auth.NewRuleSet(s, state, a.log), auth.Audit(a.cfg.Auth.Audit), node, a.log)
+	a.guard.Whole = auth.HubLimits{StoredBytes: int64(a.cfg.Retention.MaxBytes), DeadLetterBytes: int64(a.cfg.Letters.MaxBytes)}
+	return a.guard
+}
+
+// gate returns the authenticators of settings, those of a single request before those of a whole connection.
+func (a *accessControl) gate(s *auth.Settings, asked *authorities) *auth.Gate {
 	now := time.Now
 	var list []auth.Authenticator
-	nonces := nonceClaims{service}
-	if s := a.settings.SignedRequests; s != nil {
-		list = append(list, auth.NewSignatures(*s, nonces, now))
+	nonces := nonceClaims{a.service}
+	if s.SignedRequests != nil {
+		list = append(list, auth.NewSignatures(*s.SignedRequests, nonces, now))
 	}
-	if g := a.settings.GEOAuth; g != nil {
-		list = append(list, auth.NewGEO(*g, nonces, now))
+	if s.GEOAuth != nil {
+		list = append(list, auth.NewGEO(*s.GEOAuth, nonces, now))
 	}
-	list = append(list, auth.NewAPIKeys(auth.NewAPIKeyLookup(a.settings.APIKeys, state), now))
-	if len(a.settings.Issuers) > 0 {
-		client := a.client.HTTPClient(issuerTimeout)
-		list = append(list, auth.NewTokens(a.settings.Issuers, func(is auth.Issuer) *auth.KeySet {
-			source := auth.NewKeySet(is, client, log, now)
-			a.sources = append(a.sources, source)
-			return source
+	list = append(list, auth.NewAPIKeys(a, now))
+	if len(s.Issuers) > 0 {
+		list = append(list, auth.NewTokens(s.Issuers, func(is auth.Issuer) *auth.KeySet {
+			return asked.issuers[slices.IndexFunc(asked.issuers, func(k *issuerKeys) bool { return k.issuer.Name == is.Name })].set
 		}, now))
 	}
-	if s := a.settings.TokenService; s != nil {
-		a.remote = auth.NewRemoteTokens(*s, a.client.HTTPClient(0), log, now)
-		list = append(list, a.remote)
+	if asked.service != nil {
+		list = append(list, asked.service.remote)
 	}
-	if m := a.settings.ClientCertificates; m != nil {
+	if m := s.ClientCertificates; m != nil {
 		list = append(list, auth.NewCertificates(*m))
 	}
-	guard := auth.NewGuard(auth.NewGate(a.settings, list...), auth.NewRuleSet(a.settings, state, log), auth.Audit(cfg.Auth.Audit), node, log)
-	guard.Whole = auth.HubLimits{StoredBytes: int64(cfg.Retention.MaxBytes), DeadLetterBytes: int64(cfg.Letters.MaxBytes)}
-	return guard
+	return auth.NewGate(s, list...)
+}
+
+// APIKey implements auth.APIKeyLookup by the settings in force, so that whoever was let in with a key of former ones is asked again.
+func (a *accessControl) APIKey(id string) (hub.APIKey, bool) {
+	return auth.NewAPIKeyLookup(a.settings.Load().APIKeys, a.state).APIKey(id)
 }
 
 // start keeps the issuers' keys up to date until close.
@@ -84,39 +162,108 @@ func (a *accessControl) start(ctx context.Context) {
 	if a == nil {
 		return
 	}
-	ctx, a.stop = context.WithCancel(ctx)
-	for _, s := range a.sources {
-		a.running.Go(func() { s.Run(ctx) })
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.work = ctx
+	a.runLocked(a.asked.Load())
+}
+
+// runLocked runs those that do not run yet.
+func (a *accessControl) runLocked(asked *authorities) {
+	run := func(stop *context.CancelFunc, f func(context.Context)) {
+		if *stop == nil {
+			var ctx context.Context
+			ctx, *stop = context.WithCancel(a.work)
+			a.running.Go(func() { f(ctx) })
+		}
 	}
-	if a.remote != nil {
-		a.running.Go(func() { a.remote.Run(ctx) })
+	for _, k := range asked.issuers {
+		run(&k.stop, k.set.Run)
+	}
+	if asked.service != nil {
+		run(&asked.service.stop, asked.service.remote.Run)
 	}
 }
 
+// replace puts other settings in force, and stops asking the authorities that they do not name. It waits for the keys of new issuers,
+// but not for long.
+func (a *accessControl) replace(ctx context.Context, s *auth.Settings, audit auth.Audit) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	asked, err := a.authoritiesLocked(s)
+	if err != nil {
+		return err
+	}
+	a.runLocked(asked)
+	ctx, cancel := context.WithTimeout(ctx, newIssuers)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for slices.ContainsFunc(asked.issuers, func(k *issuerKeys) bool { return k.set.Ready() != nil }) && ctx.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	a.settings.Store(s)
+	a.guard.Replace(a.gate(s, asked), auth.NewRuleSet(s, a.state, a.log), audit)
+	was := a.asked.Swap(asked)
+	for _, k := range was.issuers {
+		if !slices.Contains(asked.issuers, k) {
+			k.stop()
+		}
+	}
+	if was.service != nil && was.service != asked.service {
+		was.service.remote.Retire()
+		was.service.stop()
+	}
+	return nil
+}
+
+// close stops asking. Nothing may be asked any more.
 func (a *accessControl) close() {
-	if a == nil || a.stop == nil {
+	if a == nil {
 		return
 	}
-	a.stop()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	asked := a.asked.Load()
+	for _, k := range asked.issuers {
+		if k.stop != nil {
+			k.stop()
+		}
+	}
+	if s := asked.service; s != nil && s.stop != nil {
+		s.stop()
+	}
 	a.running.Wait()
 	if a.client != nil {
 		a.client.Close()
 	}
 }
 
-// notReady returns a line for each issuer whose tokens cannot be verified.
-func (a *accessControl) notReady() []string {
-	if a == nil {
-		return nil
+// probes returns a function for each authority that asks it once.
+func (a *accessControl) probes() (out []func(context.Context) error) {
+	asked := a.asked.Load()
+	for _, k := range asked.issuers {
+		out = append(out, k.set.Probe)
 	}
-	var out []string
-	for _, s := range a.sources {
-		if err := s.Ready(); err != nil {
+	if asked.service != nil {
+		out = append(out, asked.service.remote.Probe)
+	}
+	return out
+}
+
+// notReady returns a line for each issuer whose tokens cannot be verified.
+func (a *accessControl) notReady() (out []string) {
+	asked := a.asked.Load()
+	for _, k := range asked.issuers {
+		if err := k.set.Ready(); err != nil {
 			out = append(out, err.Error())
 		}
 	}
-	if a.remote != nil {
-		if err := a.remote.Ready(); err != nil {
+	if asked.service != nil {
+		if err := asked.service.remote.Ready(); err != nil {
 			out = append(out, err.Error())
 		}
 	}
@@ -125,11 +272,13 @@ func (a *accessControl) notReady() []string {
 
 // warnings returns problems that do not keep the node from serving.
 func (a *accessControl) warnings() []string {
-	if a == nil || a.remote == nil {
+	if a == nil {
 		return nil
 	}
-	if w := a.remote.Warning(); w != "" {
-		return []string{w}
+	if s := a.asked.Load().service; s != nil {
+		if w := s.remote.Warning(); w != "" {
+			return []string{w}
+		}
 	}
 	return nil
 }
@@ -140,16 +289,4 @@ type nonceClaims struct{ service func() *hub.Service }
 // Claim implements auth.Nonces.
 func (n nonceClaims) Claim(ctx context.Context, principal string, nonce [32]byte, until time.Time) (bool, error) {
 	return n.service().ClaimNonce(ctx, principal, nonce, until)
-}
-
-// serverTLS returns the settings for HTTPS, or nil if the configuration is for plain HTTP.
-func serverTLS(cfg *configs.Config, log *slog.Logger) (*tls.Config, error) {
-	files := cfg.HTTP.TLS
-	if files.Cert == "" {
-		return nil, nil //nolint:nilnil // nil means plain HTTP
-	}
-	t := &auth.ServerTLS{Cert: files.Cert, Key: files.Key, ClientCA: files.ClientCA, Failed: func(err error) {
-		log.Error("cannot load renewed TLS files; still using the previous ones", "error", err)
-	}}
-	return t.Config()
 }

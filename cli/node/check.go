@@ -5,96 +5,88 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"strings"
+	"net"
+	"net/url"
 	"sync"
 	"time"
 
 	"quorumhub/configs"
 )
 
-// checkTimeout limits how long Check waits for issuers and the token service.
+// checkTimeout limits how long Check waits for issuers, the token service and the name service.
 const checkTimeout = 5 * time.Second
 
-// Check verifies the files that a node with this configuration would read, and starts nothing. Warnings name the issuers and token
-// services that do not respond: a hub starts without them, but cannot authenticate their callers.
+// Check verifies what a node with this configuration would read and take, and starts nothing. The error names everything for which it
+// would not start. Warnings name what cannot be meant, and who does not respond: a hub starts without its issuers, but cannot
+// authenticate their callers.
 func Check(ctx context.Context, cfg *configs.Config) (warnings []string, err error) {
-	if warnings, err = checkAccess(ctx, cfg); err != nil {
-		return nil, err
-	}
-	if err := checkTLS(cfg); err != nil {
-		return nil, err
-	}
-	if err := checkEgress(cfg); err != nil {
-		return nil, err
-	}
-	if _, err := readGatewayFile(cfg); err != nil {
-		return nil, err
-	}
-	return warnings, checkKeys(cfg)
-}
-
-// checkAccess verifies the files of access control and probes issuers and the token service.
-func checkAccess(ctx context.Context, cfg *configs.Config) (warnings []string, err error) {
 	quiet := slog.New(slog.DiscardHandler)
-	if _, err := serverTLS(cfg, quiet); err != nil {
+	in, err := readInputs(cfg, quiet)
+	running, placeErr := checkPlaces(ctx, cfg)
+	_, registryErr := readGatewayFile(cfg)
+	if err := errors.Join(err, placeErr, registryErr); err != nil {
 		return nil, err
 	}
-	a, err := openAccess(cfg, nil)
-	if err != nil || a == nil || a.client == nil {
-		return nil, err
-	}
-	defer a.client.Close()
-	a.wire(cfg, nil, nil, "", quiet)
-	probes := make([]func(context.Context) error, 0, len(a.sources)+1)
-	for _, s := range a.sources {
-		probes = append(probes, s.Probe)
-	}
-	if a.remote != nil {
-		probes = append(probes, a.remote.Probe)
-	}
+	warnings = append(in.warnings(time.Now()), running...)
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	failures := make([]error, len(probes))
-	var asked sync.WaitGroup
-	for i, probe := range probes {
-		asked.Go(func() { failures[i] = probe(ctx) })
-	}
-	asked.Wait()
-	for _, err := range failures {
-		if err != nil {
-			warnings = append(warnings, err.Error()+"; until it responds, its callers get 503")
-		}
-	}
-	return warnings, nil
-}
-
-// checkEgress verifies the policies of outbound requests.
-func checkEgress(cfg *configs.Config) error {
-	for key, e := range map[string]configs.Egress{"delivery.egress": cfg.Delivery.Egress, "fetch.egress": cfg.Fetch.Egress, "auth.egress": cfg.Auth.Egress} {
-		if _, err := egressPolicy(key, e, nil); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkTLS verifies the certificates for particular callback hosts.
-func checkTLS(cfg *configs.Config) error {
-	rules, err := outgoingTLS(cfg, slog.New(slog.DiscardHandler))
+	silent, err := in.askAuthorities(ctx, quiet)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if expired := rules.Expired(time.Now()); len(expired) > 0 {
-		return fmt.Errorf("delivery.tls_file %s: %s", cfg.Delivery.TLSFile, strings.Join(expired, "; "))
-	}
-	return nil
+	return append(append(warnings, silent...), unknownHosts(ctx, cfg)...), nil
 }
 
-// checkKeys verifies the sealing keys, if there are any yet.
-func checkKeys(cfg *configs.Config) error {
-	if _, err := OpenKeys(cfg, false); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+// askAuthorities returns a line for each issuer and token service that does not respond.
+func (in *inputs) askAuthorities(ctx context.Context, log *slog.Logger) (silent []string, err error) {
+	if in.access == nil {
+		return nil, nil
 	}
-	return nil
+	a := newAccessControl(in.cfg, in.access, nil, log)
+	defer a.close()
+	if err := a.open(); err != nil {
+		return nil, err
+	}
+	for _, err := range inParallel(a.probes(), func(probe func(context.Context) error) error { return probe(ctx) }) {
+		if err != nil {
+			silent = append(silent, err.Error()+"; until it responds, its callers get 503")
+		}
+	}
+	return silent, nil
+}
+
+// unknownHosts returns a line for each host in the configuration whose name cannot be resolved.
+func unknownHosts(ctx context.Context, cfg *configs.Config) (out []string) {
+	type host struct{ key, name string }
+	var list []host
+	for _, p := range cfg.Cluster.Peers {
+		if name, _, err := net.SplitHostPort(p.Addr); err == nil {
+			list = append(list, host{"cluster.peers: " + p.String(), name})
+		}
+	}
+	for key, raw := range map[string]string{"delivery.egress.proxy": cfg.Delivery.Egress.Proxy, "fetch.egress.proxy": cfg.Fetch.Egress.Proxy, "auth.egress.proxy": cfg.Auth.Egress.Proxy} {
+		if u, err := url.Parse(raw); err == nil && raw != "" {
+			list = append(list, host{key, u.Hostname()})
+		}
+	}
+	for i, err := range inParallel(list, func(h host) error {
+		_, err := net.DefaultResolver.LookupHost(ctx, h.name)
+		return err
+	}) {
+		if err != nil {
+			out = append(out, fmt.Sprintf("%s: %v", list[i].key, err))
+		}
+	}
+	return out
+}
+
+// inParallel calls f for each item and returns the errors in their order.
+func inParallel[T any](items []T, f func(T) error) []error {
+	errs := make([]error, len(items))
+	var wg sync.WaitGroup
+	for i, item := range items {
+		wg.Go(func() { errs[i] = f(item) })
+	}
+	wg.Wait()
+	return errs
 }

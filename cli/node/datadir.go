@@ -38,25 +38,10 @@ func LockDataDir(dir string) (*os.File, error) {
 			break
 		}
 		if time.Now().After(end) {
-			return nil, errors.Join(fmt.Errorf("data_dir %s is in use by another quorumhub; stop it, or choose another data_dir", dir), lock.Close())
+			return nil, errors.Join(inUseError(dir), lock.Close())
 		}
 	}
 	return lock, nil
-}
-
-// firstKeys opens the sealing keys. It creates a key only on the first start: a new key in place of a lost one could not open the
-// secret of any subscription. Nodes of a cluster share a key, so none of them creates it.
-func (n *Node) firstKeys() (*keyring.Store, error) {
-	shared := len(n.cfg.Cluster.Peers) > 1
-	keys, err := OpenKeys(n.cfg, n.store.Applied().Index == 0 && !shared)
-	switch {
-	case errors.Is(err, os.ErrNotExist) && shared:
-		return nil, fmt.Errorf("%w; all nodes of a cluster share one key: create it once (quorumhub keys new > secrets.key; chmod 600 secrets.key) "+
-			"and copy the file to every node", err)
-	case errors.Is(err, os.ErrNotExist):
-		return nil, fmt.Errorf("%w; it seals the secrets of this node's subscriptions, so restore the file from a copy", err)
-	}
-	return keys, err
 }
 
 // OpenKeys opens the configured sealing keys. With create, it creates a missing key file.

@@ -107,9 +107,7 @@ func (g *gatewaySource) read() error {
 		}
 		return err
 	case g.known == ok && g.info.Hash == info.Hash && g.info.Index == info.Index:
-		if ok {
-			g.failure = ""
-		}
+		g.failure = ""
 		return nil
 	}
 	g.info, g.document, g.known, g.failure = info, document, ok, ""
@@ -121,7 +119,7 @@ func (g *gatewaySource) read() error {
 func (g *gatewaySource) Current() (gateway.Active, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	d := registry.Document{Text: g.document.Text, Files: g.document.Files, Secrets: g.document.Secrets}
+	d := registry.Document(g.document)
 	return gateway.Active{Document: d, Hash: g.info.Hash, Index: g.info.Index, AppliedAt: g.info.AppliedAt}, g.known
 }
 

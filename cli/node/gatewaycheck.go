@@ -6,6 +6,7 @@ import (
 
 	"quorumhub/auth"
 	"quorumhub/hub"
+	"quorumhub/web"
 	"quorumhub/web/gateway/registry"
 )
 
@@ -15,8 +16,7 @@ type gatewayChecker struct {
 	state        hub.StateReader
 	namer        *hub.TopicNamer
 	autoRegister bool
-	own          func(*url.URL) bool     // reports whether the hub answers at a URL's host and port
-	operation    func(name string) error // nil: the hub offers no operations
+	own          func(*url.URL) bool // reports whether the hub answers at a URL's host and port
 }
 
 // CheckGateway implements hub.GatewayChecker.
@@ -42,17 +42,15 @@ func (c *gatewayChecker) Authenticator(name string) error {
 }
 
 // Operation implements registry.Environment.
-func (c *gatewayChecker) Operation(name string) error {
-	if c.operation == nil {
-		return errors.New("this hub offers no operations to its gateway")
-	}
-	return c.operation(name)
-}
+func (c *gatewayChecker) Operation(name string) error { return web.CheckOperation(name) }
 
 // Topic implements registry.Environment.
 func (c *gatewayChecker) Topic(name string) error {
 	if _, err := c.namer.HostedName("topic", name); err != nil {
 		return err
+	}
+	if hub.Reserved(name) {
+		return errors.New("only the hub publishes to it; expected another topic")
 	}
 	known := false
 	c.state.View(func(s *hub.State) { _, known = s.TopicByName(name) })

@@ -36,7 +36,7 @@ func listenUnix(ctx context.Context, path string, mode os.FileMode) (net.Listene
 		c, err := new(net.Dialer).DialContext(ctx, "unix", path)
 		if err == nil {
 			_ = c.Close()
-			return nil, fmt.Errorf("%s is in use by another process", path)
+			return nil, fmt.Errorf("%s is %w", path, errBusy)
 		}
 		if err := os.Remove(path); err != nil {
 			return nil, fmt.Errorf("replace a socket that nobody listens on: %w", err)

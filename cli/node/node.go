@@ -14,6 +14,7 @@ import (
 	"quorumhub/auth"
 	"quorumhub/auth/keyring"
 	"quorumhub/configs"
+	"quorumhub/delivery/egress"
 	"quorumhub/hub"
 	"quorumhub/raftlog"
 	"quorumhub/store"
@@ -41,8 +42,10 @@ type Node struct {
 	raft       *raftlog.Node
 	clients    *outboundClients
 	out        *Outbound
-	access     *accessControl // nil: everybody may do everything
-	secure     *tls.Config    // nil: plain HTTP
+	access     *accessControl  // nil: everybody may do everything
+	https      *auth.ServerTLS // nil: plain HTTP
+	secure     *tls.Config     // of https
+	rules      *egress.TLSRules
 	service    *hub.Service
 	gateway    *gatewaySource
 	usage      *gatewayUsage
@@ -57,6 +60,8 @@ type Node struct {
 	unfit      chan error // see keyring.KeeperOptions
 	damaged    chan error // see reportDamage
 	fatal      chan error // the first failure after which nothing may be acknowledged
+	reloads    *reloader
+	systemd    *supervisor
 }
 
 // fail reports a failure after which this process must not acknowledge anything.
@@ -67,8 +72,9 @@ func (n *Node) fail(err error) {
 	}
 }
 
-// Run serves until ctx ends, which is a graceful stop (nil), the node is removed from its cluster, or it fails. It closes the node.
-func (n *Node) Run(ctx context.Context) error {
+// Run serves until ctx ends, which is a graceful stop (nil), the node is removed from its cluster, or it fails. It closes the node. For
+// each value from reload it reads its configuration and files again.
+func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 	defer n.removePID()
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -81,33 +87,47 @@ func (n *Node) Run(ctx context.Context) error {
 	defer n.keeper.Close()
 	n.view.delivering.Store(true)
 	leave := n.watchDamage(work)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		n.systemd.watch(work, n.raft.Alive)
+	}()
 	defer func() {
 		cancel()
+		<-watched
 		for range leave { //nolint:revive // wait until it is closed
 		}
 	}()
 	served := make(chan error, 1)
 	go func() { served <- n.server.Serve(work, n.listener) }()
+	n.systemd.ready("serving " + n.cfg.PublicURL())
 	n.log.Info("serving", "url", n.cfg.PublicURL(), "listen", n.cfg.HTTP.Addr, "node", n.raft.ID(), "data_dir", n.cfg.DataDir)
 
-	select {
-	case <-ctx.Done():
-		n.log.Info("stopping")
-		return n.stop(ctx, served)
-	case <-n.raft.Removed():
-		n.log.Info("stopping: this node was removed from the cluster")
-		return n.stop(ctx, served)
-	case err := <-leave:
-		err = errors.Join(err, store.MarkDamaged(filepath.Join(n.cfg.DataDir, FSMDir), err), n.stop(ctx, served))
-		return fmt.Errorf("stopped because of damaged files; the other nodes hold the data: %w", err)
-	case err := <-n.unfit:
-		err = errors.Join(err, n.stop(ctx, served))
-		return fmt.Errorf("stopped: %w", err)
-	case err := <-n.fatal:
-		// Flush nothing more: the disk must hold exactly what was acknowledged.
-		return fmt.Errorf("stopped to protect the data: %w", err)
-	case err := <-served:
-		return errors.Join(err, n.stop(ctx, nil))
+	for {
+		select {
+		case <-reload:
+			n.systemd.reloading()
+			n.reloads.reload(ctx)
+			n.systemd.ready("serving " + n.cfg.PublicURL())
+			continue
+		case <-ctx.Done():
+			n.log.Info("stopping")
+			return n.stop(ctx, served)
+		case <-n.raft.Removed():
+			n.log.Info("stopping: this node was removed from the cluster")
+			return n.stop(ctx, served)
+		case err := <-leave:
+			err = errors.Join(err, store.MarkDamaged(filepath.Join(n.cfg.DataDir, FSMDir), err), n.stop(ctx, served))
+			return fmt.Errorf("stopped because of damaged files; the other nodes hold the data: %w", err)
+		case err := <-n.unfit:
+			err = errors.Join(err, n.stop(ctx, served))
+			return fmt.Errorf("stopped: %w", err)
+		case err := <-n.fatal:
+			// Flush nothing more: the disk must hold exactly what was acknowledged.
+			return fmt.Errorf("stopped to protect the data: %w", err)
+		case err := <-served:
+			return errors.Join(err, n.stop(ctx, nil))
+		}
 	}
 }
 
@@ -116,6 +136,7 @@ func (n *Node) Run(ctx context.Context) error {
 func (n *Node) stop(ctx context.Context, served <-chan error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBound)
 	defer cancel()
+	n.systemd.stopping("handing over and saving")
 	n.view.stopping.Store(true)
 	begin := time.Now()
 	successors := n.raft.Handover(ctx)

@@ -3,10 +3,10 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -22,19 +22,43 @@ import (
 	"quorumhub/web/sse"
 )
 
+// Options configures a Node. All fields are required.
+type Options struct {
+	Config *configs.Config
+	Log    *slog.Logger
+	Lines  *LogWriter // what Log writes to
+	// Level is the level of Log. A reload sets it.
+	Level *slog.LevelVar
+	// Reread reads the configuration again.
+	Reread func() (*configs.Config, error)
+	// Warnings are further ones, about how the configuration was found.
+	Warnings []string
+}
+
 // Open brings a node to the point where it can serve: files verified, log replayed, cluster joined. A fresh node with peers waits
-// for them. Open releases everything if it fails. lines is what log writes to.
-func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger, lines *LogWriter) (_ *Node, err error) {
-	n := &Node{cfg: cfg, log: log, fatal: make(chan error, 2), damaged: make(chan error, 1), unfit: make(chan error, 1)}
+// for them. Open releases everything if it fails.
+func Open(ctx context.Context, o Options) (_ *Node, err error) {
+	given, log := *o.Config, o.Log // its own, because it notes the address that it listens on
+	cfg := &given
+	n := &Node{cfg: cfg, log: log, fatal: make(chan error, 2), damaged: make(chan error, 1), unfit: make(chan error, 1), systemd: &supervisor{log: log}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.abandon(ctx))
 		}
 	}()
-	if n.secure, err = serverTLS(cfg, log); err != nil {
+	in, err := readInputs(cfg, log)
+	if err != nil {
 		return nil, err
 	}
-	if err := n.openFiles(ctx); err != nil {
+	for _, w := range append(in.warnings(time.Now()), o.Warnings...) {
+		log.Warn(w)
+	}
+	if n.https, n.rules = in.https, in.rules; n.https != nil {
+		if n.secure, err = n.https.Config(); err != nil {
+			return nil, err
+		}
+	}
+	if err := n.openFiles(ctx, in); err != nil {
 		return nil, err
 	}
 	namer, err := hub.NewTopicNamer(cfg.PublicURL(), append(n.localURLs(), cfg.HTTP.AliasURLs...)...)
@@ -44,21 +68,17 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger, lines *Log
 	if cfg.Hub.Profile != string(web.ProfileNative) {
 		namer.TakeBareNames()
 	}
-	if n.keys, err = n.firstKeys(); err != nil {
-		return nil, err
-	}
-	id, err := ID(cfg)
-	if err != nil {
-		return nil, err
-	}
-	own := n.ownAddresses()
-	if n.access, err = openAccess(cfg, own); err != nil {
-		return nil, err
+	id, own := in.id, n.ownAddresses()
+	if in.access != nil {
+		n.access = newAccessControl(cfg, in.access, own, log)
+		if err := n.access.open(); err != nil {
+			return nil, err
+		}
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildInfo(), lines.metric())
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildInfo(), o.Lines.metric())
 	late := NewLateNode()
-	if n.clients, err = newOutboundClients(cfg, own, log); err != nil {
+	if n.clients, err = newOutboundClients(cfg, own, n.rules); err != nil {
 		return nil, err
 	}
 	namer.RecogniseOwn(leadsHere(n.clients.topics.Policy()))
@@ -70,7 +90,7 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger, lines *Log
 	n.store.OnInstall(members.load)
 	members.load()
 	feed := n.observeLog(id, late)
-	if n.raft, err = n.openRaft(ctx, id); err != nil {
+	if n.raft, err = n.openRaft(ctx, in); err != nil {
 		return nil, err
 	}
 	if n.first, err = n.firstRegistry(); err != nil {
@@ -80,28 +100,31 @@ func Open(ctx context.Context, cfg *configs.Config, log *slog.Logger, lines *Log
 	n.deliveries.ask, n.usage.ask = n.raft.Call, n.raft.Call
 	late.Set(n.raft)
 	registry.MustRegister(newNodeCollector(n.raft, n.store))
-	n.service, n.guard = n.newService(namer)
+	n.guard = n.newService(namer)
+	n.reloads = newReloader(n, &o)
 	n.server, err = web.New(n.webOptions(feed, registry))
 	n.gateway.server.Store(n.server)
 	return n, err
 }
 
 // openFiles binds the addresses and locks the data directory first, so that a second node on any of them fails immediately.
-func (n *Node) openFiles(ctx context.Context) (err error) {
-	if n.listener, err = listenHTTP(ctx, &n.cfg.HTTP); err != nil {
-		return fmt.Errorf("http.addr: %w", err)
+func (n *Node) openFiles(ctx context.Context, in *inputs) error {
+	taken, err := takePlaces(ctx, n.cfg)
+	n.listener, n.cluster = taken.http, taken.cluster
+	if err != nil {
+		return err
 	}
 	n.cfg.HTTP.Addr = addrOf(n.listener)
-	if len(n.cfg.Cluster.Peers) > 0 {
-		if n.cluster, err = net.Listen("tcp", n.cfg.Cluster.Addr); err != nil {
-			return fmt.Errorf("cluster.addr: %w", err)
-		}
-	}
 	if n.lock, err = LockDataDir(n.cfg.DataDir); err != nil {
 		return err
 	}
 	if n.removePID, err = writePID(n.cfg.PIDFile); err != nil {
 		return err
+	}
+	if n.keys = in.keys; n.keys == nil {
+		if n.keys, err = OpenKeys(n.cfg, true); err != nil {
+			return err
+		}
 	}
 	n.store, err = store.Open(store.Options{
 		Dir:           filepath.Join(n.cfg.DataDir, FSMDir),
@@ -152,8 +175,8 @@ func (n *Node) observeLog(id string, late *LateNode) *sse.Feed {
 
 // openRaft opens the log. A fresh node with peers waits here until they form or admit it to a cluster; meanwhile the waiting room
 // answers its callers.
-func (n *Node) openRaft(ctx context.Context, id string) (*raftlog.Node, error) {
-	o := raftlog.Options{ID: id, Dir: n.cfg.DataDir, Address: n.cfg.Cluster.Addr, Store: n.store,
+func (n *Node) openRaft(ctx context.Context, in *inputs) (*raftlog.Node, error) {
+	o := raftlog.Options{ID: in.id, Dir: n.cfg.DataDir, Address: n.cfg.Cluster.Addr, Store: n.store,
 		MinFreeBytes:  int64(n.cfg.Storage.MinFreeBytes),
 		SnapshotBytes: int64(n.cfg.Storage.LogBytes), TrailingBytes: int64(n.cfg.Storage.LogBytes), Logger: n.log, Fatal: n.fail}
 	if n.cluster == nil {
@@ -171,19 +194,21 @@ func (n *Node) openRaft(ctx context.Context, id string) (*raftlog.Node, error) {
 	for _, p := range c.Peers {
 		o.Peers = append(o.Peers, raftlog.Peer{ID: p.ID, Address: p.Addr})
 	}
-	if c.TLS.Cert != "" {
-		o.TLS = &raftlog.TLSFiles{CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key}
-	}
+	o.TLS = clusterTLS(n.cfg)
 	w := newWaitingRoom(n.listener, n.secure)
 	defer w.close()
+	if !in.used() {
+		// Whoever starts the nodes one after another must not wait for the first one to serve.
+		n.systemd.ready("waiting for the other nodes of the cluster")
+	}
 	return raftlog.Open(ctx, o)
 }
 
 // maxPendingRequests bounds the requests that wait for verification, over all callers: a flood must not fill the state.
 const maxPendingRequests = 100_000
 
-// newService returns the domain with the configured policy, and the guard of its callers, which is nil without access control.
-func (n *Node) newService(namer *hub.TopicNamer) (service *hub.Service, guard *auth.Guard) {
+// newService makes the domain with the configured policy, and returns the guard of its callers, which is nil without access control.
+func (n *Node) newService(namer *hub.TopicNamer) (guard *auth.Guard) {
 	cfg := n.cfg
 	policy := hub.Policy{
 		Leases:            hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
@@ -206,12 +231,13 @@ func (n *Node) newService(namer *hub.TopicNamer) (service *hub.Service, guard *a
 		Topics:        n.policies,
 	}
 	if n.access != nil {
-		guard = n.access.wire(cfg, n.store, func() *hub.Service { return service }, n.raft.ID(), n.log)
+		guard = n.access.wire(n.store, func() *hub.Service { return n.service }, n.raft.ID())
 		guard.Apply(&policy)
 		n.view.issuers = n.access.notReady
 	}
 	policy.GatewayChecker = &gatewayChecker{guard: guard, state: n.store, namer: namer, autoRegister: policy.AutoRegister, own: leadsHere(n.clients.topics.Policy())}
-	return hub.NewService(policy, namer, n.raft, n.store, n.keys.Ring()), guard
+	n.service = hub.NewService(policy, namer, n.raft, n.store, n.keys.Ring())
+	return guard
 }
 
 func (n *Node) webOptions(feed *sse.Feed, registry *prometheus.Registry) web.Options {

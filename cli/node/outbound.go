@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -30,16 +29,12 @@ import (
 type outboundClients struct{ callbacks, topics *egress.Client }
 
 // newOutboundClients opens them. own is host:port of each place where this node listens, or would listen in a cluster.
-func newOutboundClients(cfg *configs.Config, own []string, log *slog.Logger) (*outboundClients, error) {
+func newOutboundClients(cfg *configs.Config, own []string, rules *egress.TLSRules) (*outboundClients, error) {
 	callbacks, err := egressPolicy("delivery.egress", cfg.Delivery.Egress, own)
 	if err != nil {
 		return nil, err
 	}
 	topics, err := egressPolicy("fetch.egress", cfg.Fetch.Egress, own)
-	if err != nil {
-		return nil, err
-	}
-	rules, err := outgoingTLS(cfg, log)
 	if err != nil {
 		return nil, err
 	}
@@ -137,25 +132,6 @@ func NewOutbound(o OutboundOptions) *Outbound {
 	out.replayer = delivery.NewReplayer(out.dispatcher, o.Store)
 	o.Registry.MustRegister(newDeliveryCollector(out.dispatcher), newBacklogCollector(out.dispatcher, out.replayer))
 	return out
-}
-
-// outgoingTLS reads the TLS settings for particular callback hosts; nil without any. An expired certificate is only a warning,
-// because it affects no other hosts.
-func outgoingTLS(cfg *configs.Config, log *slog.Logger) (*egress.TLSRules, error) {
-	if cfg.Delivery.TLSFile == "" {
-		return nil, nil //nolint:nilnil // nil means no settings for particular hosts
-	}
-	rules, err := loadTLSRules(cfg.Delivery.TLSFile)
-	if err != nil {
-		return nil, err
-	}
-	rules.Failed = func(err error) {
-		log.Error("cannot load renewed certificates for callbacks; still using the previous ones", "error", err)
-	}
-	for _, text := range rules.Expired(time.Now()) {
-		log.Warn("client certificate for callbacks is not valid now; its hosts will refuse it", "rule", text)
-	}
-	return rules, nil
 }
 
 // unknownTopic returns a profile's message for an unknown topic; nil means the default message.

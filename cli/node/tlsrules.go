@@ -10,8 +10,12 @@ import (
 	"quorumhub/delivery/egress"
 )
 
-// loadTLSRules reads a YAML list of rules and all files they name. Errors name the rule and what is expected.
+// loadTLSRules reads a YAML list of rules and all files they name; an empty path is no rules. Errors name the rule and what is
+// expected.
 func loadTLSRules(path string) (*egress.TLSRules, error) {
+	if path == "" {
+		return egress.NewTLSRules(nil)
+	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("delivery.tls_file: %w", err)

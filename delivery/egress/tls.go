@@ -170,6 +170,19 @@ func (t *TLSRules) Expired(now time.Time) (out []string) {
 	return out
 }
 
+// Len returns the number of rules.
+func (t *TLSRules) Len() int { return len(t.rules()) }
+
+// Keys returns the names of the files of private keys.
+func (t *TLSRules) Keys() (out []string) {
+	for _, r := range t.rules() {
+		if r.Key != "" {
+			out = append(out, r.Key)
+		}
+	}
+	return out
+}
+
 // configFor returns the TLS configuration of host:port; nil: no rule matches. The same pointer means the same files.
 func (t *TLSRules) configFor(host, port string) *tls.Config {
 	if t.none() {

@@ -20,8 +20,8 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// startTrio starts a cluster of three processes on loopback, with no cluster.token.
-func startTrio(t *testing.T) (nodes []*hubtest.Node, addrs []string) {
+// startTrio starts a cluster of three processes on loopback, with no cluster.token unless more has one.
+func startTrio(t *testing.T, more hubtest.Settings) (nodes []*hubtest.Node, addrs []string) {
 	t.Helper()
 	addrs, err := hubtest.FreeAddrs(6)
 	if err != nil {
@@ -35,7 +35,7 @@ func startTrio(t *testing.T) (nodes []*hubtest.Node, addrs []string) {
 	}
 	started := make(chan error, 3)
 	for i := range 3 {
-		n, err := hubtest.PrepareNode(hubtest.Options{Dir: filepath.Join(t.TempDir(), "node"), Binary: hubtest.Binary(t), Settings: hubtest.Settings{"cluster.peers": peers}})
+		n, err := hubtest.PrepareNode(hubtest.Options{Dir: filepath.Join(t.TempDir(), "node"), Binary: hubtest.Binary(t), Settings: hubtest.Settings{"cluster.peers": peers}.With(more)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -169,7 +169,7 @@ func forwarded(t *testing.T) []byte {
 // A process on the machine that is no node of the cluster connects to the cluster ports, under its own name and under that of a member
 // whose identity it has asked for. Of all calls there can be it may make two: ask for a node's state, and ask to join, in vain.
 func TestHostileProcessAtTheClusterPort(t *testing.T) {
-	nodes, ports := startTrio(t)
+	nodes, ports := startTrio(t, nil)
 	nodes[0].Publish(t, nodes[0].TopicURL("honest"), "text/plain", []byte("x"))
 	batch := forwarded(t)
 	for i, port := range ports {

@@ -1,4 +1,4 @@
-// Package hostile attacks a real hub as a hostile client, callback or topic would, over raw TCP where
+// Package hostile attacks a real hub as a hostile client, tenant, callback or topic would, over raw TCP where
 // necessary. During every attack an honest publisher publishes and an honest subscriber receives it.
 // Afterwards memory, goroutines, connections and file descriptors must return to what they were.
 //

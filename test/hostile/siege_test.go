@@ -17,7 +17,12 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(hubtest.Main(m)) }
+func TestMain(m *testing.M) {
+	if settings := os.Getenv(attackEnv); settings != "" {
+		os.Exit(attackAsChild(settings))
+	}
+	os.Exit(hubtest.Main(m))
+}
 
 const (
 	// attacker is the address of hostile clients; honest ones use 127.0.0.1.

@@ -57,6 +57,9 @@ func (n *Node) Send(method, target string, header http.Header, body io.Reader) (
 	for name, values := range header {
 		req.Header[name] = values
 	}
+	if n.Key != "" && req.Header.Get("X-Api-Key") == "" {
+		req.Header.Set("X-Api-Key", n.Key)
+	}
 	if host := header.Get("Host"); host != "" {
 		req.Host = host
 	}

@@ -38,6 +38,7 @@ type Node struct {
 	Addr       string // http.addr
 	URL        string // http.public_url, without a trailing slash
 	Settings   Settings
+	Key        string // API key of requests that have none of their own; empty: none
 
 	binary  string
 	env     []string
@@ -157,6 +158,9 @@ func (n *Node) Place(id, httpAddr, clusterAddr string) {
 		"cluster.node_id": id, "data_dir": n.DataDir,
 	})
 }
+
+// Use makes the node run another program from its next start on.
+func (n *Node) Use(binary string) { n.binary = binary }
 
 // Run writes the configuration, starts the process and waits until it is ready. The error is a *StartError
 // when the process refused to start.

@@ -1,6 +1,6 @@
 // Package interop runs third-party programs against the hub, as child processes on loopback: subscribers and
-// publishers in actual use, an independent signature check, and the libraries that sign webhooks for the gateway. The small drivers in clients/ start them and
-// print what they report; `npm ci` in that directory installs those from npm (make deps).
+// publishers in actual use, an independent signature check, and the libraries that sign webhooks. The small drivers in
+// clients/ start them and print what they report; `npm ci` in that directory installs those from npm (make deps).
 //
 // The tests take about ten seconds; single ones run with
 //

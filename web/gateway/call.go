@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -173,10 +174,7 @@ func (x *exchange) publish() error {
 		p.ContentType = given[0]
 	}
 	if v.verifier != nil {
-		nonce := x.deliveryNonce()
-		if p.IdempotencyKey = x.delivery.ID; p.IdempotencyKey == "" || len(p.IdempotencyKey) > 200 {
-			p.IdempotencyKey = fmt.Sprintf("%x", nonce)
-		}
+		p.IdempotencyKey = cmp.Or(x.delivery.ID, x.delivery.Claim)
 	} else if given := x.r.Header["Idempotency-Key"]; len(given) == 1 {
 		p.IdempotencyKey = given[0]
 	} else if len(given) > 1 {

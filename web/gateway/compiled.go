@@ -15,6 +15,7 @@ import (
 	"quorumhub/web/gateway/negotiate"
 	"quorumhub/web/gateway/registry"
 	"quorumhub/web/gateway/upstream"
+	"quorumhub/web/gateway/webhook"
 )
 
 // compiled is a registry in the form in which requests are served by it. It is immutable.
@@ -57,7 +58,7 @@ type version struct {
 	schema   *jsonschema.Schema // of the request's body; nil: any
 	asks     *shape             // of the request's body, with schema
 	answers  *shape             // of the response; nil: no schema
-	verifier verifier           // nil: no webhook
+	verifier webhook.Verifier   // nil: no webhook
 	scheme   string             // of the verifier
 	pool     *upstream.Pool     // nil: the target is no upstream, or cannot be called
 	patience time.Duration      // how long the service may take to begin its answer
@@ -90,9 +91,9 @@ func (g *Gateway) compile(a Active, before *compiled) (_ *compiled, err error) {
 		}
 		c.pools[name] = p
 	}
-	verifiers := map[string]verifier{}
+	verifiers := map[string]webhook.Verifier{}
 	for name, v := range reg.Verifiers {
-		if verifiers[name], err = newVerifier(v); err != nil {
+		if verifiers[name], err = webhook.New(webhookConfig(v)); err != nil {
 			return nil, fmt.Errorf("verifiers.%s: %w", name, err)
 		}
 	}
@@ -137,7 +138,7 @@ func (g *Gateway) poolFor(u registry.Upstream, before *compiled) (*pooled, error
 	return &pooled{u, pool}, nil
 }
 
-func (g *Gateway) compileVersion(c *compiled, s *service, rv *registry.Version, verifiers map[string]verifier) (*version, error) {
+func (g *Gateway) compileVersion(c *compiled, s *service, rv *registry.Version, verifiers map[string]webhook.Verifier) (*version, error) {
 	v := &version{Version: rv, service: s}
 	steps := c.registry.Sequences[rv.Auth]
 	v.sequence = steps != nil
@@ -189,6 +190,11 @@ func (g *Gateway) compileVersion(c *compiled, s *service, rv *registry.Version, 
 		v.ratePolicy = []string{fmt.Sprintf("%s;q=%d;w=%d", v.rateName, l.Requests, int(l.Per.Seconds()))}
 	}
 	return v, nil
+}
+
+func webhookConfig(v registry.Verifier) webhook.Config {
+	return webhook.Config{Scheme: v.Scheme, Secrets: v.Secrets, Tolerance: v.Tolerance, Header: v.Header, Algorithm: v.Algorithm,
+		Encoding: v.Encoding, Prefix: v.Prefix, TimestampHeader: v.TimestampHeader, IDHeader: v.IDHeader}
 }
 
 // reserved reports whether a prefix would hide paths of the hub itself.

@@ -8,6 +8,7 @@ import (
 
 	"quorumhub/web/gateway/negotiate"
 	"quorumhub/web/gateway/registry"
+	"quorumhub/web/gateway/webhook"
 	"quorumhub/web/problem"
 )
 
@@ -31,7 +32,7 @@ type exchange struct {
 	move   string // where an alias redirects to
 
 	caller   Caller
-	delivery delivery // of a verified webhook
+	delivery webhook.Delivery // of a verified webhook
 
 	query string // of the request, without credentials
 	body  body

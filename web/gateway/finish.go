@@ -32,7 +32,7 @@ func (errorStage) do(x *exchange) error {
 		x.cut = true // it has begun; only the end of the connection can tell
 		return nil
 	case x.r.Context().Err() != nil && errors.Is(err, context.Canceled):
-		x.status = statusGone
+		x.status, x.cut = statusGone, true // or net/http would answer 200
 		return nil
 	}
 	d := x.g.describe(err)

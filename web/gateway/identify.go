@@ -3,15 +3,16 @@ package gateway
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
 	"quorumhub/web/gateway/registry"
+	"quorumhub/web/gateway/webhook"
 	"quorumhub/web/problem"
 )
 
@@ -73,11 +74,21 @@ func (senderStage) do(x *exchange) error {
 	delivery, err := v.verifier.Verify(x.r.Header, x.body.held, x.g.Clock())
 	if err != nil {
 		x.g.refused(x, err)
-		return fault(http.StatusUnauthorized, codeUnauthenticated, "invalid signature")
+		var refusal *webhook.RefusalError
+		if errors.As(err, &refusal) {
+			return refusal.Problem()
+		}
+		return err
 	}
 	x.delivery = delivery
 	if x.caller.Anonymous {
 		x.r, x.caller = x.g.Callers.Sender(x.w, x.r, v.Verifier)
+	}
+	if v.scheme != webhook.SchemeSlack {
+		return nil
+	}
+	if answer, ok := webhook.Challenge(x.body.held); ok {
+		x.resp = &response{status: http.StatusOK, header: http.Header{"Content-Type": {"application/json"}}, body: readerOf(answer), length: int64(len(answer)), final: true}
 	}
 	return nil
 }
@@ -94,17 +105,14 @@ func (authorizeStage) explain(v *version) string {
 }
 
 func (authorizeStage) do(x *exchange) error {
-	v := x.version
 	if x.unknown {
 		if x.caller.Anonymous {
 			return unknownRoute()
 		}
 		return x.choice
 	}
-	if p := v.Permission; p != nil {
-		if err := x.g.Callers.Allowed(x.ctx(), p.Action, p.Resource); err != nil {
-			return err
-		}
+	if err := x.permitted(); err != nil {
+		return err
 	}
 	switch {
 	case x.choice != nil:
@@ -115,6 +123,20 @@ func (authorizeStage) do(x *exchange) error {
 			h["Location"][0] += "?" + x.r.URL.RawQuery
 		}
 		x.resp = &response{status: x.alias.Status, header: h, final: true}
+	}
+	return nil
+}
+
+// permitted asks whether the caller may; of a dry run nothing is audited.
+func (x *exchange) permitted() error {
+	p := x.version.Permission
+	switch {
+	case p == nil:
+		return nil
+	case !x.dry:
+		return x.g.Callers.Allowed(x.ctx(), p.Action, p.Resource)
+	case !x.g.Callers.Holds(x.ctx(), p.Action, p.Resource):
+		return fault(http.StatusForbidden, codeForbidden, "%s on %s is not allowed", p.Action, p.Resource)
 	}
 	return nil
 }
@@ -133,7 +155,7 @@ func (replayStage) explain(v *version) string {
 	return "a signed request's nonce is claimed on all nodes"
 }
 
-// deliveryMemory is how long a webhook's ID is remembered where its message has no idempotency key.
+// deliveryMemory is how long a webhook is remembered that does not say how old it is.
 const deliveryMemory = time.Hour
 
 func (replayStage) do(x *exchange) error {
@@ -149,7 +171,11 @@ func (replayStage) do(x *exchange) error {
 	if v.verifier == nil || v.Target.Kind == registry.TargetTopic {
 		return nil
 	}
-	fresh, err := x.g.Nonces.Claim(x.ctx(), "webhook/"+v.Verifier, x.deliveryNonce(), x.g.Clock().Add(deliveryMemory))
+	until := x.delivery.ClaimUntil
+	if until.IsZero() {
+		until = x.g.Clock().Add(deliveryMemory)
+	}
+	fresh, err := x.g.Nonces.Claim(x.ctx(), "webhook/"+v.Verifier, x.deliveryNonce(), until)
 	switch {
 	case err != nil:
 		return unavailable("whether this delivery came before cannot be checked now; try again shortly")
@@ -173,24 +199,9 @@ func (x *exchange) replayed(err error) error {
 	return &out
 }
 
-// deliveryNonce identifies a webhook: by its ID or, if the sender gives none, by its signed content.
+// deliveryNonce identifies a webhook by what its signature covers, the time included: a sender that tries again signs a new one.
 func (x *exchange) deliveryNonce() [32]byte {
-	h := sha256.New()
-	part := func(s string) {
-		var n [8]byte
-		binary.BigEndian.PutUint64(n[:], uint64(len(s)))
-		h.Write(n[:])
-		h.Write([]byte(s))
-	}
-	part(x.version.Verifier)
-	if x.delivery.ID != "" {
-		part(x.delivery.ID)
-	} else {
-		part("")
-		part(x.delivery.SentAt.UTC().Format(time.RFC3339Nano))
-		part(string(x.body.held))
-	}
-	return [32]byte(h.Sum(nil))
+	return sha256.Sum256([]byte(x.version.Verifier + "\x00" + x.delivery.Claim + "\x00" + strconv.FormatInt(x.delivery.SentAt.UnixNano(), 10)))
 }
 
 // withoutGeo removes the parameters of GEO-Auth from a query, and leaves the rest byte for byte. Some callers encode the query as a

@@ -30,13 +30,13 @@ type checker struct {
 
 // fail notes a mistake at a path of keys and indices.
 func (c *checker) fail(detail string, path ...any) {
+	if len(c.found) >= maxMistakes {
+		c.more++
+		return
+	}
 	n, where := find(c.root, path)
 	at := positionOf(n)
 	if c.flawed[at] {
-		return
-	}
-	if len(c.found) >= maxMistakes {
-		c.more++
 		return
 	}
 	c.found = append(c.found, Mistake{Position: at, Path: where.String(), Detail: detail})

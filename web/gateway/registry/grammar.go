@@ -16,8 +16,8 @@ func grammar() *shape {
 		key("sequences", names(f.name, some(g.step(), "step"), "sequence"), "Sequences of authentication steps."),
 		key("trust", names(f.name, g.trust(), "trust"), "Authorities that certificates of partners are checked against."),
 		key("keys", names(f.name, g.key(), "key"), "The hub's own private keys, which decrypt protected requests."),
-		key("services", list(g.service(), "service"), "What the gateway serves."),
-		key("topics", list(g.topic(), "topic"), "Policies of topics; the first that matches applies."),
+		key("services", list(g.service(), "service").atMost(maxServices), "What the gateway serves."),
+		key("topics", list(g.topic(), "topic").atMost(maxTopics), "Policies of topics; the first that matches applies."),
 		key("$schema", scalar(f.line), "The JSON Schema, for editors; ignored."),
 	)
 }

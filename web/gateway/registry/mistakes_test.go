@@ -140,6 +140,7 @@ func badRegistries() map[string]bad {
 		"bad topic pattern":    {"version: 1\ntopics: [{match: \"a/**/b\", deliver: {strip: [/x]}}]\n", "topics[0].match: has ** in the middle"},
 		"idle topic":           {"version: 1\ntopics: [{match: a}]\n", "topics[0]: does nothing"},
 		"bad host":             {"version: 1\ntopics: [{match: a, subscribe: {callback_hosts: [\"*x.example\"]}}]\n", "callback_hosts[0]: got"},
+		"too many aliases":     {two("s", "x", "t", "y", "aliases: ["+strings.Repeat("{uri: z}, ", 101)+"], "), "services[1].aliases: 101 entries, expected at most 100"},
 		"bad pointer":          {"version: 1\ntopics: [{match: a, deliver: {strip: [x]}}]\n", `strip[0]: got "x", expected a JSON pointer`},
 	}
 }
