@@ -243,7 +243,7 @@ func (n *Node) webOptions(guard *auth.Guard, feed *sse.Feed, registry *prometheu
 		Node: n.view, Membership: n.view, Reads: n.raft, Deliveries: n.deliveries, Backups: &nodeBackups{n.raft, n.store, n.keys.Ring()},
 		Keys:      n.keeper,
 		Gateway:   &gatewayView{n.gateway, n.usage},
-		Services:  &web.ServiceOptions{Source: n.gateway, Transports: upstreamTransports(n.ownAddresses())},
+		Services:  &web.ServiceOptions{Source: n.gateway, Transports: upstreamTransports(n.ownAddresses()), TokenKeys: n.keys.Ring()},
 		Parts:     n.store,
 		Notices:   n.out.notices,
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,

@@ -27,6 +27,7 @@ type Options struct {
 	Nonces     Nonces
 	Operations Operations
 	Transports Transports
+	Tokens     *TokenOptions // nil: services behind get no tokens
 
 	Log      *slog.Logger          // nil: nothing is logged
 	Registry prometheus.Registerer // nil: no metrics
