@@ -246,7 +246,7 @@ func (n *Node) webOptions(feed *sse.Feed, registry *prometheus.Registry) web.Opt
 		Node: n.view, Membership: n.view, Reads: n.raft, Deliveries: n.deliveries, Backups: &nodeBackups{n.raft, n.store, n.keys.Ring()},
 		Keys:      n.keeper,
 		Gateway:   &gatewayView{n.gateway, n.usage},
-		Services:  &web.ServiceOptions{Source: n.gateway, Transports: upstreamTransports(n.ownAddresses()), Loaded: n.policies.Load},
+		Services:  &web.ServiceOptions{Source: n.gateway, Transports: upstreamTransports(n.ownAddresses()), Loaded: n.policies.Load, TokenKeys: n.keys.Ring()},
 		Parts:     n.store,
 		Notices:   n.out.notices,
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,

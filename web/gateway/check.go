@@ -19,7 +19,7 @@ func Check(reg *registry.Registry) (out []registry.Mistake) {
 		add(registry.Position{}, "prefix", fmt.Errorf("%s is the hub's own; expected another path such as %s", reg.Prefix, DefaultPrefix))
 	}
 	for _, name := range sortedNames(reg.Verifiers) {
-		_, err := webhook.New(webhookConfig(reg.Verifiers[name]))
+		_, err := webhook.New(reg.Verifiers[name].Config)
 		add(registry.Position{}, "verifiers."+name, err)
 	}
 	for i := range reg.Services {
