@@ -179,7 +179,7 @@ func (a *accessControl) runLocked(asked *authorities) {
 	run := func(stop *context.CancelFunc, f func(context.Context)) {
 		if *stop == nil {
 			var ctx context.Context
-			ctx, *stop = context.WithCancel(a.work)
+			ctx, *stop = context.WithCancel(a.work) //nolint:gosec // replace and close call it
 			a.running.Go(func() { f(ctx) })
 		}
 	}
