@@ -66,6 +66,7 @@ func (s *Server) table() []*route {
 		{name: "pause", paths: []string{"/v1/subscriptions/:id/pause"}, methods: post(s.pauseSubscription), access: ownSubscriptions},
 		{name: "resume", paths: []string{"/v1/subscriptions/:id/resume"}, methods: post(s.resumeSubscription), access: ownSubscriptions},
 		{name: "reassign", paths: []string{"/v1/subscriptions/reassign"}, methods: post(s.reassignSubscriptions), access: subscriptions},
+		{name: "events", paths: []string{"/v1/events"}, methods: get(s.listEvents), access: access{own: true}},
 		{name: "open_streams", paths: []string{"/v1/streams"}, methods: get(s.listStreams), access: access{own: true}},
 		{name: "open_stream", paths: []string{"/v1/streams/:id"}, methods: map[string]http.HandlerFunc{http.MethodDelete: s.endStream}, access: ownSubscriptions},
 		{name: "requests", paths: []string{"/v1/requests"}, methods: get(s.listRequests), access: access{own: true}},
