@@ -131,7 +131,7 @@ func (g *Gateway) poolFor(u registry.Upstream, before *compiled) (*pooled, error
 		return nil, err
 	}
 	pool, err := upstream.New(upstream.Config{Name: u.Name, URLs: u.URLs, Retry: u.Retry, Headers: u.Headers, Timeout: u.Timeout,
-		Breaker: upstream.Breaker{Failures: u.Breaker.Failures, OpenFor: u.Breaker.OpenFor}}, transport, g.Log)
+		ConnectTimeout: u.ConnectTimeout, IdleTimeout: u.IdleTimeout, MaxInFlight: u.MaxInFlight, Eject: upstream.Eject(u.Eject), Breaker: upstream.Breaker(u.Breaker)}, transport, g.Log)
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
-	"net/textproto"
 	"net/url"
 	"sync"
 	"time"
@@ -69,15 +68,6 @@ func (p *Pool) attempt(ctx context.Context, r *Request, a *address, role role, d
 		req.Body, req.ContentLength = (*requestBody)(e), r.ContentLength
 	}
 	e.trace.GetConn, e.trace.GotConn = e.connecting, e.connected
-	if r.Informational != nil {
-		e.trace.Got1xxResponse = func(code int, h textproto.MIMEHeader) error {
-			if code != http.StatusContinue {
-				CleanResponse(http.Header(h))
-				r.Informational(code, http.Header(h))
-			}
-			return nil
-		}
-	}
 	ctx, e.cancel = context.WithCancelCause(ctx)
 	a.inFlight.Add(1)
 	e.timer = time.AfterFunc(e.timeout, e.expire)

@@ -30,8 +30,6 @@ type Request struct {
 	Interrupt func()
 	// Timeout replaces the upstream's; 0: it does not.
 	Timeout time.Duration
-	// Informational gets 1xx responses other than 100, such as 103 Early Hints, before Call returns; nil: they are dropped.
-	Informational func(status int, header http.Header)
 }
 
 // idempotent reports whether a request may be repeated after it may have reached the service (RFC 9110 section 9.2.2).

@@ -266,17 +266,16 @@ func TestHopByHopFieldsStay(t *testing.T) {
 	expect(t, "header sent", strings.Join(lines, "|"), "Host: "+strings.TrimPrefix(url, "http://")+"|X-Api-Key: s3cret|X-Env: prod|X-Kept: yes")
 }
 
-// TestEarlyHintsGoOn when somebody wants them; 100 Continue does not.
-func TestEarlyHintsGoOn(t *testing.T) {
+// TestInformationalResponsesStay on their hop, and the response after them goes on.
+func TestInformationalResponsesStay(t *testing.T) {
 	url := rawService(t, func(_ string, c net.Conn) {
-		_, _ = io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\nConnection: X-I\r\nX-I: 1\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n")
+		_, _ = io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 	})
-	p := newPool(t, transport(t), upstream.Config{URLs: []string{url}})
-	expect(t, "without a taker", call(t, p, "GET"), "204")
-	var hints []string
-	r := &upstream.Request{Method: "GET", Target: "/", Informational: func(code int, h http.Header) { hints = append(hints, fmt.Sprint(code, h)) }}
-	expect(t, "with one", outcome(p.Call(t.Context(), r)), "204")
-	expect(t, "hints", strings.Join(hints, "|"), "103 map[Link:[</x>]]")
+	front := gateway(t, newPool(t, transport(t), upstream.Config{URLs: []string{url}}))
+	got := exchange(t, front.URL, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	if !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") || !strings.HasSuffix(got, "ok") || strings.Contains(got, "Link") {
+		t.Errorf("the client got %q", got)
+	}
 }
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
