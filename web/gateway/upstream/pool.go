@@ -8,7 +8,6 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -26,7 +25,6 @@ type Pool struct {
 	maxInFlight            int64
 	eject                  Eject
 	breaker                breaker
-	buffers                sync.Pool // *[copyBuffer]byte
 
 	turn     atomic.Uint64
 	inFlight atomic.Int64
@@ -48,7 +46,7 @@ func (p *Pool) Close() {
 }
 
 // Call sends r to an address of the upstream and returns the response once its header is there, with hop-by-hop fields
-// removed; 1xx responses stay here. Its body must be closed; it streams, and a read fails with an *Error if the upstream cuts it short or stops.
+// removed. Its body must be closed; it streams, and a read fails with an *Error if the upstream cuts it short or stops.
 //
 // A call is repeated, Config.Retry times at most, if its method is GET, HEAD, OPTIONS, PUT or DELETE, its body is none or
 // Replayable, and it failed before a response (no connection, or one that ended) or with 502, 503 or 504: at an address
