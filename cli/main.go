@@ -30,6 +30,7 @@ type commands struct {
 	Topics        topicsCmd        `cmd:"" group:"client" help:"List the topics of a hub, or set a topic's retention."`
 	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub; pause, resume, rewind or end one."`
 	Requests      requestsCmd      `cmd:"" group:"client" help:"List the subscribe and unsubscribe requests that await confirmation or failed within the last hour, and why."`
+	Events        eventsCmd        `cmd:"" group:"client" help:"List what has happened to subscriptions."`
 	Streams       streamsCmd       `cmd:"" group:"client" help:"List the event streams that are open at a node, or end one."`
 	DeadLetters   deadLettersCmd   `cmd:"" group:"client" help:"List, show, replay, drop or export undeliverable messages."`
 
@@ -53,6 +54,8 @@ type commands struct {
 	Check       checkCmd       `cmd:"" group:"tools" help:"Validate a configuration without starting anything."`
 	Healthcheck healthcheckCmd `cmd:"" group:"tools" help:"Ask the node of this configuration whether it is healthy, as a container's health check."`
 	Inspect     inspectCmd     `cmd:"" group:"tools" help:"Read and verify the files of a stopped node, or a backup."`
+	Call        callCmd        `cmd:"" group:"tools" help:"Send one request, signed as clients of the hub and its gateway must, and show what was signed."`
+	Echo        echoCmd        `cmd:"" group:"tools" help:"Run a service to put behind the gateway while trying it: it shows what it got."`
 	Completion  completionCmd  `cmd:"" group:"tools" help:"Print a shell completion script."`
 	Help        helpCmd        `cmd:"" group:"tools" help:"Show the help of a command."`
 	Version     versionCmd     `cmd:"" group:"tools" help:"Print the version, commit and Go version (also: -v, --version)."`

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"encoding/base64"
 	"fmt"
 	"maps"
 	"net"
@@ -14,6 +15,9 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"quorumhub/web/gateway/token"
+	"quorumhub/web/gateway/webhook"
 )
 
 // checker notes what is wrong with a registry's meaning. What is already wrong in its form is passed over.
@@ -146,11 +150,24 @@ func (c *checker) upstream(name string, u Upstream) {
 	if u.Timeout != 0 {
 		c.timeout(u.Timeout, below(path, "timeout"))
 	}
+	if u.ConnectTimeout != 0 {
+		c.timeout(u.ConnectTimeout, below(path, "connect_timeout"))
+	}
+	if u.IdleTimeout != 0 {
+		c.timeout(u.IdleTimeout, below(path, "idle_timeout"))
+	}
+	c.timeout(u.Eject.For, below(path, "eject", "for"))
+	c.timeout(u.Eject.Max, below(path, "eject", "max"))
 	if u.Breaker.Failures > 0 {
 		c.timeout(u.Breaker.OpenFor, below(path, "breaker", "open_for"))
 	}
 	if t := u.Token; t != nil {
 		c.token(t, below(path, "token"))
+		for name := range u.Headers {
+			if strings.EqualFold(name, "Authorization") {
+				c.fail("is where the token goes, expected another header or no token", below(path, "headers", name)...)
+			}
+		}
 	}
 }
 
@@ -235,16 +252,25 @@ func (c *checker) token(t *Token, path []any) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.Claims)) {
 		switch name {
-		case "iss", "sub", "aud", "exp", "nbf", "iat", "jti":
+		case "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id":
 			c.failf(below(path, "claims", name), "%s is the gateway's to set, expected another claim", name)
+		}
+		if err := token.CheckClaim(t.Claims[name]); err != nil {
+			c.fail(err.Error(), below(path, "claims", name)...)
 		}
 	}
 	switch accounts := t.Accounts; {
-	case accounts == "", isURL(accounts):
+	case accounts == "", c.draft && refers(accounts):
+	case isURL(accounts):
+		c.upstreamURL(accounts, below(path, "accounts"))
 	case isTopic(accounts):
 		c.topicName(strings.TrimPrefix(accounts, "topic:"), below(path, "accounts"))
 	default:
-		c.file(accounts, below(path, "accounts"))
+		if list := c.file(accounts, below(path, "accounts")); list != nil {
+			if _, err := token.ParseList(list); err != nil {
+				c.failf(below(path, "accounts"), "%s: %s", clip(accounts), err)
+			}
+		}
 	}
 }
 
@@ -279,29 +305,31 @@ func (c *checker) topicName(name string, path []any) {
 
 func (c *checker) verifier(name string, v Verifier) {
 	path := in("verifiers", name)
-	if len(v.Secrets) == 0 {
-		c.fail("has no secret, expected secret: ${NAME} or a list of secrets", path...)
+	config := v.Config
+	if slices.ContainsFunc(config.Secrets, refers) { // of a draft, or walk says so
+		config.Secrets = []string{"whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 32))} // one that every scheme takes
 	}
-	if v.Tolerance != 0 && (v.Tolerance < time.Second || v.Tolerance > 24*time.Hour) {
-		c.failf(below(path, "tolerance"), "got %s, expected 1s to 24h", v.Tolerance)
-	}
-	for i, s := range v.Secrets {
-		if len(s) < 8 && !(c.draft && refers(s)) {
-			c.failf(path, "secret %d has %d bytes, expected at least 8", i+1, len(s))
-		}
-	}
-	if v.Scheme == "hmac" {
-		if v.Header == "" {
-			c.fail("is missing: hmac needs to know the header with the signature", below(path, "header")...)
-		}
+	_, err := webhook.New(config)
+	if err == nil {
 		return
 	}
-	for _, field := range []struct{ name, value string }{{"header", v.Header}, {"algorithm", v.Algorithm}, {"encoding", v.Encoding},
-		{"prefix", v.Prefix}, {"timestamp_header", v.TimestampHeader}, {"id_header", v.IDHeader}} {
-		if field.value != "" {
-			c.failf(below(path, field.name), "is only for scheme: hmac; %s says it itself", v.Scheme)
+	// What is wrong begins with the name of a key.
+	key, _, _ := strings.Cut(err.Error(), " ")
+	key, index, _ := strings.Cut(key, "[")
+	at := below(path, key)
+	if key == "secrets" {
+		at = path
+		if n, err := strconv.Atoi(strings.TrimSuffix(index, "]")); err == nil && n < len(v.Secrets) {
+			at = below(path, "secrets", n)
+			if node, _ := find(c.root, path); valueOf(node, "secret") != nil {
+				at = below(path, "secrets", n-1)
+				if n == 0 {
+					at = below(path, "secret")
+				}
+			}
 		}
 	}
+	c.failf(at, "%s", err)
 }
 
 func (c *checker) sequence(name string, steps []Step) {

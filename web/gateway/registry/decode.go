@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"cmp"
 	"encoding/json"
 	"strconv"
 	"strings"
@@ -17,7 +16,11 @@ const (
 	defaultMaxBody = 1 << 20
 	defaultPrefix  = "/gateway"
 	defaultOpenFor = 10 * time.Second
-	defaultTTL     = time.Minute
+
+	defaultEject    = 3
+	defaultEjectFor = 5 * time.Second
+	defaultEjectMax = 5 * time.Minute
+	defaultTTL      = time.Minute
 )
 
 // decoder makes a Registry of a tree. It overlooks what is not of the right shape, which walk reports.
@@ -177,7 +180,7 @@ func (d *decoder) defaults(n *yaml.Node) (out Defaults) {
 }
 
 func (d *decoder) upstream(name string, n *yaml.Node) Upstream {
-	u := Upstream{Name: name}
+	u := Upstream{Name: name, Eject: Eject{Failures: defaultEject, For: defaultEjectFor, Max: defaultEjectMax}}
 	pairs(n, func(k string, v *yaml.Node) {
 		switch k {
 		case "urls":
@@ -200,6 +203,23 @@ func (d *decoder) upstream(name string, n *yaml.Node) Upstream {
 			u.Headers = d.headers(v)
 		case "timeout":
 			u.Timeout = duration(v)
+		case "connect_timeout":
+			u.ConnectTimeout = duration(v)
+		case "idle_timeout":
+			u.IdleTimeout = duration(v)
+		case "max_in_flight":
+			u.MaxInFlight = number(v)
+		case "eject":
+			pairs(v, func(k string, v *yaml.Node) {
+				switch k {
+				case "failures":
+					u.Eject.Failures = number(v)
+				case "for":
+					u.Eject.For = duration(v)
+				case "max":
+					u.Eject.Max = duration(v)
+				}
+			})
 		case "token":
 			u.Token = d.token(v)
 		}
@@ -281,13 +301,16 @@ func (d *decoder) verifier(name string, n *yaml.Node) Verifier {
 			r.Prefix = text(v)
 		case "timestamp_header":
 			r.TimestampHeader = text(v)
+		case "timestamp_format":
+			r.TimestampFormat = text(v)
+		case "event_header":
+			r.EventHeader = text(v)
+		case "signed":
+			r.Signed = text(v)
 		case "id_header":
 			r.IDHeader = text(v)
 		}
 	})
-	if r.Scheme == "hmac" {
-		r.Algorithm, r.Encoding = cmp.Or(r.Algorithm, "sha256"), cmp.Or(r.Encoding, "hex")
-	}
 	return r
 }
 

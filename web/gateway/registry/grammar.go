@@ -1,5 +1,7 @@
 package registry
 
+import "quorumhub/web/gateway/webhook"
+
 // grammar is the shape of a whole registry.
 func grammar() *shape {
 	f := newForms()
@@ -47,6 +49,14 @@ func (g *words) upstream() *shape {
 		), "The circuit breaker."),
 		key("headers", g.headers, "Headers that are added to requests."),
 		key("timeout", scalar(g.duration), "Bounds the connection and the response's header."),
+		key("connect_timeout", scalar(g.duration), "Bounds the wait for a connection; default: 3s."),
+		key("idle_timeout", scalar(g.duration), "Bounds each wait for the next piece of a response; default: 30s."),
+		key("max_in_flight", scalar(integer(1, 1_000_000)), "Requests under way on a node; more are answered with 429; default: 2048."),
+		key("eject", object(
+			key("failures", scalar(integer(0, 1_000_000)), "An address is left out after so many failures in a row; 0: never; default: 3."),
+			key("for", scalar(g.duration), "For how long, doubled while it keeps failing; default: 5s."),
+			key("max", scalar(g.duration), "For how long at most; default: 5m."),
+		), "Addresses that fail, if there are several."),
 		key("token", object(
 			required("audience", referring(g.line), "The token's audience."),
 			key("ttl", scalar(g.duration), "How long it is valid; default: 60s."),
@@ -58,16 +68,19 @@ func (g *words) upstream() *shape {
 
 func (g *words) verifier() *shape {
 	return object(
-		required("scheme", scalar(oneOf("github", "stripe", "slack", "standard-webhooks", "hmac")), "How the sender signs."),
+		required("scheme", scalar(oneOf(webhook.SchemeGitHub, webhook.SchemeStripe, webhook.SchemeSlack, webhook.SchemeStandardWebhooks, webhook.SchemeHMAC)), "How the sender signs."),
 		key("secret", secret(g.secretText), "The shared secret, as a reference."),
 		key("secrets", some(secret(g.secretText), "secret"), "Several shared secrets, while they are rotated."),
 		key("tolerance", scalar(g.duration), "How far the sender's clock may be off; default: 5m."),
 		key("header", scalar(g.headerName), "hmac: the header with the signature."),
-		key("algorithm", scalar(oneOf("sha256", "sha384", "sha512", "sha1")), "hmac: the hash; default: sha256."),
+		key("algorithm", scalar(oneOf("sha256", "sha384", "sha512")), "hmac: the hash; default: sha256."),
 		key("encoding", scalar(oneOf("hex", "base64")), "hmac: of the signature; default: hex."),
 		key("prefix", scalar(g.line), "hmac: what stands before the signature, such as sha256=."),
 		key("timestamp_header", scalar(g.headerName), "hmac: the header with the time."),
+		key("timestamp_format", scalar(oneOf("unix", "unix_ms", "rfc3339")), "hmac: of the time; default: unix (seconds)."),
 		key("id_header", scalar(g.headerName), "hmac: the header with the delivery's ID."),
+		key("event_header", scalar(g.headerName), "hmac: the header with the kind of event."),
+		key("signed", scalar(g.line), "hmac: the text that is signed, of {body}, {timestamp} and {id}; default: {body}, or {timestamp}.{body}."),
 	)
 }
 

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"quorumhub/web/gateway/webhook"
 )
 
 // Document is a registry as it is applied and replicated: its text and everything the text refers to.
@@ -70,13 +72,25 @@ type Upstream struct {
 	Headers map[string]string // secrets resolved
 	// Timeout bounds the connection and the response's header; 0: what is left of the version's Timeout.
 	Timeout time.Duration
-	Token   *Token // nil: the service behind gets no token
+	// ConnectTimeout bounds the wait for a connection; 0: 3 s. IdleTimeout bounds each wait for the next piece of a response;
+	// 0: 30 s.
+	ConnectTimeout, IdleTimeout time.Duration
+	MaxInFlight                 int // calls under way on a node; 0: 2048
+	Eject                       Eject
+	Token                       *Token // nil: the service behind gets no token
 }
 
 // Breaker opens after Failures consecutive failures, for OpenFor. Failures 0: never.
 type Breaker struct {
 	Failures int
 	OpenFor  time.Duration
+}
+
+// Eject takes an address out after Failures consecutive failures, for For, which doubles up to Max while it keeps failing.
+// Failures 0: never.
+type Eject struct {
+	Failures int
+	For, Max time.Duration
 }
 
 // Token is the token that the gateway mints for the service behind.
@@ -91,12 +105,9 @@ type Token struct {
 
 // Verifier checks that a webhook comes from its sender.
 type Verifier struct {
-	Name      string
-	Scheme    string // github, stripe, slack, standard-webhooks or hmac
-	Secrets   []string
-	Tolerance time.Duration // 0: the scheme's own
-	// The rest is for hmac.
-	Header, Algorithm, Encoding, Prefix, TimestampHeader, IDHeader string
+	Name string
+	// Config is what webhook.New takes.
+	webhook.Config
 }
 
 // Step is one step of a sequence.

@@ -8,7 +8,6 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -26,7 +25,6 @@ type Pool struct {
 	maxInFlight            int64
 	eject                  Eject
 	breaker                breaker
-	buffers                sync.Pool // *[copyBuffer]byte
 
 	turn     atomic.Uint64
 	inFlight atomic.Int64
@@ -96,8 +94,6 @@ func (p *Pool) prepare(r *Request) {
 	}
 	h := r.Header
 	removeHopByHop(h)
-	delete(h, "Host")
-	delete(h, "Content-Length") // of Request.ContentLength alone
 	for name, values := range p.headers {
 		h[name] = values
 	}

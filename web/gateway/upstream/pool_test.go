@@ -255,7 +255,7 @@ func TestRepeatsAreCountedAndEndByTheTimeout(t *testing.T) {
 		for _, host := range []string{"a.example", "b.example", "c.example"} {
 			s.set(host, status(503))
 		}
-		off := upstream.Breaker{Failures: -1}
+		off := upstream.Breaker{}
 		for retry := range 5 {
 			p := newPool(t, s, upstream.Config{Retry: retry, Breaker: off})
 			expect(t, "outcome", call(t, p, "GET"), "503")
@@ -275,6 +275,14 @@ func TestRepeatsAreCountedAndEndByTheTimeout(t *testing.T) {
 		expect(t, "outcome", call(t, p, "GET"), "503")
 		if n := len(s.called()); n != 1 {
 			t.Errorf("%d attempts at an only address that asks to come back later, want 1", n)
+		}
+
+		s.set("a.example", status(503))
+		p = newPool(t, s, upstream.Config{URLs: only, Retry: 3, Breaker: off, Timeout: 60 * time.Millisecond})
+		start = time.Now()
+		expect(t, "outcome", call(t, p, "GET"), "503")
+		if took, n := time.Since(start), len(s.called()); n != 2 || took > 60*time.Millisecond {
+			t.Errorf("%d attempts in %v, want two, and no wait beyond the 60 ms", n, took)
 		}
 
 		s.set("a.example", silent)
@@ -305,7 +313,7 @@ func TestRepeatsDoNotMultiplyTheLoad(t *testing.T) {
 				return status(503)(r)
 			})
 		}
-		p := newPool(t, s, upstream.Config{Retry: 2, Breaker: upstream.Breaker{Failures: -1}})
+		p := newPool(t, s, upstream.Config{Retry: 2, Breaker: upstream.Breaker{}})
 		var wg sync.WaitGroup
 		for range 100 {
 			wg.Go(func() { call(t, p, "GET") })
