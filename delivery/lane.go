@@ -36,6 +36,7 @@ type lane struct {
 	sealed      []byte
 	signature   string
 	headers     string          // sealed; empty: none
+	key         string          // to which messages are encrypted; empty: none
 	webhooks    *webhookSecrets // nil: X-Hub-Signature only
 	expires     int64           // Unix nanoseconds
 	renewed     int64           // Unix nanoseconds of the request that the fields above come from

@@ -53,6 +53,10 @@ func needsGateway(e *hubpb.Event) bool {
 		return true
 	case *hubpb.Event_SubscriptionsEnded:
 		return k.SubscriptionsEnded.Reason >= hubpb.EndReason_END_TOPIC_RETIRED
+	case *hubpb.Event_SubscriptionRequested:
+		return k.SubscriptionRequested.EncryptionKey != ""
+	case *hubpb.Event_SubscriptionImported:
+		return k.SubscriptionImported.GetRequest().GetEncryptionKey() != ""
 	case *hubpb.Event_SecretsReencrypted:
 		return slices.ContainsFunc(k.SecretsReencrypted.Items, func(i *hubpb.SecretsReencrypted_Item) bool { return i.Gateway })
 	}
