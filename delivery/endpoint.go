@@ -17,7 +17,11 @@ const keptEndpoints = 4096
 // one means that the lane was renewed meanwhile and must be looked at again.
 func (d *Dispatcher) newEndpointUnlocks(l *lane) (*Endpoint, PushResult) {
 	callback, gen := l.callback, l.gen
-	c := credentials{l.sealed, l.signature, hub.SecretBinding(l.topic.name, l.callbackKey), l.webhooks, l.headers, headersBound(l.headers, l.topic.name, l.callbackKey), l.key}
+	c := credentials{sealed: l.sealed, signature: l.signature, bound: hub.SecretBinding(l.topic.name, l.callbackKey), webhooks: l.webhooks}
+	if l.wishes != nil {
+		c.headers, c.key = l.wishes.headers, l.wishes.key
+		c.headersBound = headersBound(c.headers, l.topic.name, l.callbackKey)
+	}
 	d.mu.Unlock()
 	e, res, err := d.newEndpoint(callback, c)
 	d.mu.Lock()
