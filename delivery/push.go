@@ -67,6 +67,7 @@ type Endpoint struct {
 
 	webhooks *WebhookSigner  // nil: no Standard Webhooks signatures
 	page     credential.Page // what the callback demands beside
+	key      string          // to which messages are encrypted; empty: none
 }
 
 // NewEndpoint prepares requests to a callback, which is used exactly as given, query included. Without a signer,
