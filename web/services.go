@@ -20,6 +20,8 @@ import (
 type ServiceOptions struct {
 	Source     gateway.Source
 	Transports gateway.Transports
+	// Loaded is gateway.Options.Loaded; nil: nobody is told.
+	Loaded func(*registry.Registry) []string
 }
 
 // newGateway makes the gateway if there is to be one.
@@ -28,7 +30,7 @@ func (s *Server) newGateway() (err error) {
 		return nil
 	}
 	p := gatewayPorts{s}
-	s.gateway, err = gateway.New(gateway.Options{Source: s.Services.Source, Transports: s.Services.Transports,
+	s.gateway, err = gateway.New(gateway.Options{Source: s.Services.Source, Transports: s.Services.Transports, Loaded: s.Services.Loaded,
 		Callers: p, Bodies: p, Publisher: p, Nonces: p, Operations: p, Log: s.Log, Registry: s.Registry, Clock: s.Clock.Now})
 	return err
 }
@@ -36,7 +38,7 @@ func (s *Server) newGateway() (err error) {
 // StartServices makes the gateway serve, until Close. Serve does so, too.
 func (s *Server) StartServices(ctx context.Context) {
 	if s.gateway != nil {
-		s.gateway.Start(ctx)
+		s.services.Do(func() { s.gateway.Start(ctx) })
 	}
 }
 
@@ -243,7 +245,7 @@ func (p gatewayPorts) Publish(w http.ResponseWriter, r *http.Request, topic stri
 		out := hub.Publication{Topic: name, ContentType: pub.ContentType, Body: pub.Body, IdempotencyKey: pub.IdempotencyKey,
 			Authorized: pub.Granted && !hub.Reserved(name)}
 		for _, h := range pub.Headers {
-			out.Headers = append(out.Headers, hub.Header{Name: h.Name, Value: h.Value})
+			out.Headers = append(out.Headers, hub.Header{Name: h.Name, Value: h.Value, Carried: h.Carried})
 		}
 		receipt, err = p.Service.Publish(r.Context(), out)
 	}
