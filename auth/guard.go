@@ -180,6 +180,13 @@ func (d *Demand) Challenges() []string {
 // Rules returns the rules in force. The slice must not be changed.
 func (g *Guard) Rules() []Rule { return g.rules().Rules() }
 
+// Revision returns what stands for the rules in force.
+func (g *Guard) Revision() *Revision {
+	set := g.rules()
+	set.Rules()
+	return set.cache.Load().revision
+}
+
 // CheckRule reports the first mistake in a rule, and whether auth.file leaves it open whom it names.
 func (g *Guard) CheckRule(r *Rule) error { return g.rules().settings.CheckRule(r) }
 

@@ -82,7 +82,7 @@ func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 	defer n.gateway.close()
 	n.server.StartServices(work) // first, because what is delivered depends on the policies of the registry
 	n.out.Start(work)
-	n.access.start(work)
+	n.access.start(work, n.watchRules)
 	n.keeper.Start(work)
 	defer n.keeper.Close()
 	n.view.delivering.Store(true)

@@ -101,7 +101,7 @@ func (g *Gateway) compile(a Active, before *compiled) (_ *compiled, err error) {
 	}
 	verifiers := map[string]webhook.Verifier{}
 	for name, v := range reg.Verifiers {
-		if verifiers[name], err = webhook.New(webhookConfig(v)); err != nil {
+		if verifiers[name], err = webhook.New(v.Config); err != nil {
 			return nil, fmt.Errorf("verifiers.%s: %w", name, err)
 		}
 	}
@@ -238,12 +238,6 @@ func keyHeaderOf(key string) (string, error) {
 		return "", fmt.Errorf("%q; expected header: and the name of a header", key)
 	}
 	return name, nil
-}
-
-func webhookConfig(v registry.Verifier) webhook.Config {
-	return webhook.Config{Scheme: v.Scheme, Secrets: v.Secrets, Tolerance: v.Tolerance, Header: v.Header, Algorithm: v.Algorithm,
-		Encoding: v.Encoding, Prefix: v.Prefix, TimestampHeader: v.TimestampHeader, IDHeader: v.IDHeader,
-		TimestampFormat: v.TimestampFormat, EventHeader: v.EventHeader, Signed: v.Signed}
 }
 
 // reserved reports whether a prefix would hide paths of the hub itself.

@@ -1,5 +1,7 @@
 package registry
 
+import "quorumhub/web/gateway/webhook"
+
 // grammar is the shape of a whole registry.
 func grammar() *shape {
 	f := newForms()
@@ -58,7 +60,7 @@ func (g *words) upstream() *shape {
 
 func (g *words) verifier() *shape {
 	return object(
-		required("scheme", scalar(oneOf("github", "stripe", "slack", "standard-webhooks", "hmac")), "How the sender signs."),
+		required("scheme", scalar(oneOf(webhook.SchemeGitHub, webhook.SchemeStripe, webhook.SchemeSlack, webhook.SchemeStandardWebhooks, webhook.SchemeHMAC)), "How the sender signs."),
 		key("secret", secret(g.secretText), "The shared secret, as a reference."),
 		key("secrets", some(secret(g.secretText), "secret"), "Several shared secrets, while they are rotated."),
 		key("tolerance", scalar(g.duration), "How far the sender's clock may be off; default: 5m."),
@@ -67,7 +69,7 @@ func (g *words) verifier() *shape {
 		key("encoding", scalar(oneOf("hex", "base64")), "hmac: of the signature; default: hex."),
 		key("prefix", scalar(g.line), "hmac: what stands before the signature, such as sha256=."),
 		key("timestamp_header", scalar(g.headerName), "hmac: the header with the time."),
-		key("timestamp_format", scalar(oneOf("unix", "unix_ms", "rfc3339")), "hmac: how the time is written; default: unix, in seconds."),
+		key("timestamp_format", scalar(oneOf("unix", "unix_ms", "rfc3339")), "hmac: of the time; default: unix (seconds)."),
 		key("id_header", scalar(g.headerName), "hmac: the header with the delivery's ID."),
 		key("event_header", scalar(g.headerName), "hmac: the header with the kind of event."),
 		key("signed", scalar(g.line), "hmac: the text that is signed, of {body}, {timestamp} and {id}; default: {body}, or {timestamp}.{body}."),

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"quorumhub/web/gateway/webhook"
 )
 
 // Document is a registry as it is applied and replicated: its text and everything the text refers to.
@@ -91,16 +93,9 @@ type Token struct {
 
 // Verifier checks that a webhook comes from its sender.
 type Verifier struct {
-	Name      string
-	Scheme    string // github, stripe, slack, standard-webhooks or hmac
-	Secrets   []string
-	Tolerance time.Duration // 0: the scheme's own
-	// The rest is for hmac.
-	Header, Algorithm, Encoding, Prefix, TimestampHeader, IDHeader, EventHeader string
-	TimestampFormat                                                             string // unix, unix_ms or rfc3339; empty: unix
-	// Signed is the text that is signed, in which {body}, {timestamp} and {id} stand for what they name; empty: {body} or, with a
-	// timestamp, {timestamp}.{body}.
-	Signed string
+	Name string
+	// Config is what webhook.New takes.
+	webhook.Config
 }
 
 // Step is one step of a sequence.
