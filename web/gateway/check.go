@@ -6,8 +6,8 @@ import (
 	"quorumhub/web/gateway/registry"
 )
 
-// Check returns what is wrong with a registry that registry.Read accepts and that yet no gateway could serve: its prefix, and what
-// its keys, certificates and conversions are made of.
+// Check returns what is wrong with a registry that registry.Read accepts and that yet no gateway could serve: what its keys,
+// certificates and conversions are made of.
 func Check(reg *registry.Registry) (out []registry.Mistake) {
 	add := func(at registry.Position, path string, err error) {
 		if err != nil {
