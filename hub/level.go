@@ -53,6 +53,8 @@ func needsGateway(e *hubpb.Event) bool {
 		return true
 	case *hubpb.Event_SubscriptionsEnded:
 		return k.SubscriptionsEnded.Reason >= hubpb.EndReason_END_TOPIC_RETIRED
+	case *hubpb.Event_SealingKeyRetired:
+		return len(k.SealingKeyRetired.TokenKey) > 0
 	case *hubpb.Event_SecretsReencrypted:
 		return slices.ContainsFunc(k.SecretsReencrypted.Items, func(i *hubpb.SecretsReencrypted_Item) bool { return i.Gateway })
 	}

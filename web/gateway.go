@@ -79,6 +79,7 @@ func (s *Server) gatewayRoutes() []*route {
 	return append(s.serviceRoutes(), []*route{
 		{name: "gateway_registry", paths: []string{"/v1/gateway"}, access: of, methods: status},
 		{name: "gateway_document", paths: []string{"/v1/gateway/document"}, access: document, methods: read(s.getGatewayDocument)},
+		{name: "gateway_jwks", paths: []string{tokenKeysPath}, access: access{public: true, limited: true}, methods: read(s.getTokenKeys)},
 		{name: "gateway_usage", paths: []string{"/v1/gateway/usage"}, methods: read(s.getGatewayUsage)},
 		{name: "gateway_explain", paths: []string{"/v1/gateway/explain"}, access: of, methods: map[string]http.HandlerFunc{http.MethodPost: s.explainRoute}},
 	}...)

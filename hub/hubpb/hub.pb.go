@@ -5627,6 +5627,7 @@ type SealingKeyRetired struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	TokenKey      []byte                 `protobuf:"bytes,3,opt,name=token_key,json=tokenKey,proto3" json:"token_key,omitempty"` // public key (P-256, uncompressed point) of the tokens signed with it; empty: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5673,6 +5674,13 @@ func (x *SealingKeyRetired) GetBy() string {
 		return x.By
 	}
 	return ""
+}
+
+func (x *SealingKeyRetired) GetTokenKey() []byte {
+	if x != nil {
+		return x.TokenKey
+	}
+	return nil
 }
 
 // GatewayApplied replaces the gateway's registry as a whole. Its document is a blob: a GatewayDocument, compressed with gzip.
@@ -6126,7 +6134,8 @@ type MetaRow struct {
 	Resumed           []*NodeResumed         `protobuf:"bytes,90,rep,name=resumed,proto3" json:"resumed,omitempty"`                                             // in order of node ID
 	NextFailedRequest uint64                 `protobuf:"varint,71,opt,name=next_failed_request,json=nextFailedRequest,proto3" json:"next_failed_request,omitempty"`
 	NextIdempotency   uint64                 `protobuf:"varint,72,opt,name=next_idempotency,json=nextIdempotency,proto3" json:"next_idempotency,omitempty"`
-	UnlistedParts     uint64                 `protobuf:"varint,73,opt,name=unlisted_parts,json=unlistedParts,proto3" json:"unlisted_parts,omitempty"` // parts up to this one may belong to messages whose rows do not list them
+	UnlistedParts     uint64                 `protobuf:"varint,73,opt,name=unlisted_parts,json=unlistedParts,proto3" json:"unlisted_parts,omitempty"`         // parts up to this one may belong to messages whose rows do not list them
+	FormerTokenKeys   []*FormerTokenKey      `protobuf:"bytes,140,rep,name=former_token_keys,json=formerTokenKeys,proto3" json:"former_token_keys,omitempty"` // oldest first
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -6322,6 +6331,66 @@ func (x *MetaRow) GetUnlistedParts() uint64 {
 	return 0
 }
 
+func (x *MetaRow) GetFormerTokenKeys() []*FormerTokenKey {
+	if x != nil {
+		return x.FormerTokenKeys
+	}
+	return nil
+}
+
+// FormerTokenKey verifies tokens whose signing key is gone.
+type FormerTokenKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Public        []byte                 `protobuf:"bytes,1,opt,name=public,proto3" json:"public,omitempty"` // P-256, uncompressed point
+	Until         int64                  `protobuf:"varint,2,opt,name=until,proto3" json:"until,omitempty"`  // the last of its tokens has ended
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FormerTokenKey) Reset() {
+	*x = FormerTokenKey{}
+	mi := &file_hub_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FormerTokenKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FormerTokenKey) ProtoMessage() {}
+
+func (x *FormerTokenKey) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FormerTokenKey.ProtoReflect.Descriptor instead.
+func (*FormerTokenKey) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *FormerTokenKey) GetPublic() []byte {
+	if x != nil {
+		return x.Public
+	}
+	return nil
+}
+
+func (x *FormerTokenKey) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
 // NodeResumed counts how often a node has resumed delivery (DeliveryResumed).
 type NodeResumed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -6333,7 +6402,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6345,7 +6414,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6358,7 +6427,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{71}
+	return file_hub_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -6401,7 +6470,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6413,7 +6482,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6426,7 +6495,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{72}
+	return file_hub_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -6569,7 +6638,7 @@ type StoredBytes struct {
 
 func (x *StoredBytes) Reset() {
 	*x = StoredBytes{}
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6581,7 +6650,7 @@ func (x *StoredBytes) String() string {
 func (*StoredBytes) ProtoMessage() {}
 
 func (x *StoredBytes) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6594,7 +6663,7 @@ func (x *StoredBytes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredBytes.ProtoReflect.Descriptor instead.
 func (*StoredBytes) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{73}
+	return file_hub_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *StoredBytes) GetTotal() uint64 {
@@ -6665,7 +6734,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6677,7 +6746,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6690,7 +6759,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{74}
+	return file_hub_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -6887,7 +6956,7 @@ type GroupRow struct {
 
 func (x *GroupRow) Reset() {
 	*x = GroupRow{}
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6899,7 +6968,7 @@ func (x *GroupRow) String() string {
 func (*GroupRow) ProtoMessage() {}
 
 func (x *GroupRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6912,7 +6981,7 @@ func (x *GroupRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRow.ProtoReflect.Descriptor instead.
 func (*GroupRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{75}
+	return file_hub_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *GroupRow) GetId() uint64 {
@@ -6996,7 +7065,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7008,7 +7077,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7021,7 +7090,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{76}
+	return file_hub_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -7057,7 +7126,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7069,7 +7138,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7082,7 +7151,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{77}
+	return file_hub_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -7135,7 +7204,7 @@ type FailedRequestRow struct {
 
 func (x *FailedRequestRow) Reset() {
 	*x = FailedRequestRow{}
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7147,7 +7216,7 @@ func (x *FailedRequestRow) String() string {
 func (*FailedRequestRow) ProtoMessage() {}
 
 func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7160,7 +7229,7 @@ func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedRequestRow.ProtoReflect.Descriptor instead.
 func (*FailedRequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{78}
+	return file_hub_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *FailedRequestRow) GetNumber() uint64 {
@@ -7280,7 +7349,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7292,7 +7361,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7305,7 +7374,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{79}
+	return file_hub_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -7447,7 +7516,7 @@ type PendingBlobRow struct {
 
 func (x *PendingBlobRow) Reset() {
 	*x = PendingBlobRow{}
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7459,7 +7528,7 @@ func (x *PendingBlobRow) String() string {
 func (*PendingBlobRow) ProtoMessage() {}
 
 func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7472,7 +7541,7 @@ func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PendingBlobRow.ProtoReflect.Descriptor instead.
 func (*PendingBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{80}
+	return file_hub_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *PendingBlobRow) GetParts() []uint64 {
@@ -7516,7 +7585,7 @@ type MessageBlobRow struct {
 
 func (x *MessageBlobRow) Reset() {
 	*x = MessageBlobRow{}
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7528,7 +7597,7 @@ func (x *MessageBlobRow) String() string {
 func (*MessageBlobRow) ProtoMessage() {}
 
 func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7541,7 +7610,7 @@ func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageBlobRow.ProtoReflect.Descriptor instead.
 func (*MessageBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{81}
+	return file_hub_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *MessageBlobRow) GetTopic() uint64 {
@@ -7589,7 +7658,7 @@ type NodeRow struct {
 
 func (x *NodeRow) Reset() {
 	*x = NodeRow{}
-	mi := &file_hub_proto_msgTypes[82]
+	mi := &file_hub_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7601,7 +7670,7 @@ func (x *NodeRow) String() string {
 func (*NodeRow) ProtoMessage() {}
 
 func (x *NodeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[82]
+	mi := &file_hub_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7614,7 +7683,7 @@ func (x *NodeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
 func (*NodeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{82}
+	return file_hub_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *NodeRow) GetNode() string {
@@ -7695,7 +7764,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[83]
+	mi := &file_hub_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7707,7 +7776,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[83]
+	mi := &file_hub_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7720,7 +7789,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{83}
+	return file_hub_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -7783,7 +7852,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[84]
+	mi := &file_hub_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7795,7 +7864,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[84]
+	mi := &file_hub_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7808,7 +7877,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{84}
+	return file_hub_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -7842,7 +7911,7 @@ type AccessRuleRow struct {
 
 func (x *AccessRuleRow) Reset() {
 	*x = AccessRuleRow{}
-	mi := &file_hub_proto_msgTypes[85]
+	mi := &file_hub_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7854,7 +7923,7 @@ func (x *AccessRuleRow) String() string {
 func (*AccessRuleRow) ProtoMessage() {}
 
 func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[85]
+	mi := &file_hub_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7867,7 +7936,7 @@ func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleRow.ProtoReflect.Descriptor instead.
 func (*AccessRuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{85}
+	return file_hub_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *AccessRuleRow) GetRule() *AccessRuleSet {
@@ -7894,7 +7963,7 @@ type QuotaRow struct {
 
 func (x *QuotaRow) Reset() {
 	*x = QuotaRow{}
-	mi := &file_hub_proto_msgTypes[86]
+	mi := &file_hub_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7906,7 +7975,7 @@ func (x *QuotaRow) String() string {
 func (*QuotaRow) ProtoMessage() {}
 
 func (x *QuotaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[86]
+	mi := &file_hub_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7919,7 +7988,7 @@ func (x *QuotaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaRow.ProtoReflect.Descriptor instead.
 func (*QuotaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{86}
+	return file_hub_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *QuotaRow) GetSet() *QuotaSet {
@@ -7949,7 +8018,7 @@ type PrincipalRow struct {
 
 func (x *PrincipalRow) Reset() {
 	*x = PrincipalRow{}
-	mi := &file_hub_proto_msgTypes[87]
+	mi := &file_hub_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7961,7 +8030,7 @@ func (x *PrincipalRow) String() string {
 func (*PrincipalRow) ProtoMessage() {}
 
 func (x *PrincipalRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[87]
+	mi := &file_hub_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7974,7 +8043,7 @@ func (x *PrincipalRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrincipalRow.ProtoReflect.Descriptor instead.
 func (*PrincipalRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{87}
+	return file_hub_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *PrincipalRow) GetOwner() string {
@@ -8016,7 +8085,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[88]
+	mi := &file_hub_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8028,7 +8097,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[88]
+	mi := &file_hub_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8041,7 +8110,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{88}
+	return file_hub_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -8077,7 +8146,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[89]
+	mi := &file_hub_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8089,7 +8158,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[89]
+	mi := &file_hub_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8102,7 +8171,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{89}
+	return file_hub_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -8136,7 +8205,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[90]
+	mi := &file_hub_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8148,7 +8217,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[90]
+	mi := &file_hub_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8161,7 +8230,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{90}
+	return file_hub_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -8187,7 +8256,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[91]
+	mi := &file_hub_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8199,7 +8268,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[91]
+	mi := &file_hub_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8212,7 +8281,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{91}
+	return file_hub_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -8234,7 +8303,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[92]
+	mi := &file_hub_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8246,7 +8315,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[92]
+	mi := &file_hub_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8259,7 +8328,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{92}
+	return file_hub_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -8300,7 +8369,7 @@ type CallbackCredentialsRow struct {
 
 func (x *CallbackCredentialsRow) Reset() {
 	*x = CallbackCredentialsRow{}
-	mi := &file_hub_proto_msgTypes[93]
+	mi := &file_hub_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8312,7 +8381,7 @@ func (x *CallbackCredentialsRow) String() string {
 func (*CallbackCredentialsRow) ProtoMessage() {}
 
 func (x *CallbackCredentialsRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[93]
+	mi := &file_hub_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8325,7 +8394,7 @@ func (x *CallbackCredentialsRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallbackCredentialsRow.ProtoReflect.Descriptor instead.
 func (*CallbackCredentialsRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{93}
+	return file_hub_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *CallbackCredentialsRow) GetSet() *CallbackCredentialsSet {
@@ -8355,7 +8424,7 @@ type GatewayRow struct {
 
 func (x *GatewayRow) Reset() {
 	*x = GatewayRow{}
-	mi := &file_hub_proto_msgTypes[94]
+	mi := &file_hub_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8367,7 +8436,7 @@ func (x *GatewayRow) String() string {
 func (*GatewayRow) ProtoMessage() {}
 
 func (x *GatewayRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[94]
+	mi := &file_hub_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8380,7 +8449,7 @@ func (x *GatewayRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewayRow.ProtoReflect.Descriptor instead.
 func (*GatewayRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{94}
+	return file_hub_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *GatewayRow) GetApplied() *GatewayApplied {
@@ -8421,7 +8490,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[95]
+	mi := &file_hub_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8433,7 +8502,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[95]
+	mi := &file_hub_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8477,7 +8546,7 @@ type SecretsReencrypted_Item struct {
 
 func (x *SecretsReencrypted_Item) Reset() {
 	*x = SecretsReencrypted_Item{}
-	mi := &file_hub_proto_msgTypes[96]
+	mi := &file_hub_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8489,7 +8558,7 @@ func (x *SecretsReencrypted_Item) String() string {
 func (*SecretsReencrypted_Item) ProtoMessage() {}
 
 func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[96]
+	mi := &file_hub_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8557,7 +8626,7 @@ type GatewayDocument_File struct {
 
 func (x *GatewayDocument_File) Reset() {
 	*x = GatewayDocument_File{}
-	mi := &file_hub_proto_msgTypes[97]
+	mi := &file_hub_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8569,7 +8638,7 @@ func (x *GatewayDocument_File) String() string {
 func (*GatewayDocument_File) ProtoMessage() {}
 
 func (x *GatewayDocument_File) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[97]
+	mi := &file_hub_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8609,7 +8678,7 @@ type GatewaySecrets_Secret struct {
 
 func (x *GatewaySecrets_Secret) Reset() {
 	*x = GatewaySecrets_Secret{}
-	mi := &file_hub_proto_msgTypes[98]
+	mi := &file_hub_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8621,7 +8690,7 @@ func (x *GatewaySecrets_Secret) String() string {
 func (*GatewaySecrets_Secret) ProtoMessage() {}
 
 func (x *GatewaySecrets_Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[98]
+	mi := &file_hub_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8661,7 +8730,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[99]
+	mi := &file_hub_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8673,7 +8742,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[99]
+	mi := &file_hub_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9109,10 +9178,11 @@ const file_hub_proto_rawDesc = "" +
 	"\x03was\x18\x03 \x01(\fR\x03was\x12\x16\n" +
 	"\x06sealed\x18\x04 \x01(\fR\x06sealed\x12\x1b\n" +
 	"\bcallback\x18\xc8\x01 \x01(\tR\bcallback\x12\x19\n" +
-	"\agateway\x18\xc9\x01 \x01(\bR\agateway\"5\n" +
+	"\agateway\x18\xc9\x01 \x01(\bR\agateway\"R\n" +
 	"\x11SealingKeyRetired\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x0e\n" +
-	"\x02by\x18\x02 \x01(\tR\x02by\"\xb8\x01\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\x1b\n" +
+	"\ttoken_key\x18\x03 \x01(\fR\btokenKey\"\xb8\x01\n" +
 	"\x0eGatewayApplied\x12\x12\n" +
 	"\x04blob\x18\x01 \x01(\fR\x04blob\x12\x14\n" +
 	"\x05parts\x18\x02 \x01(\rR\x05parts\x12\x12\n" +
@@ -9152,7 +9222,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x1a7\n" +
 	"\x05Range\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x18\n" +
-	"\athrough\x18\x02 \x01(\x04R\athrough\"\xe2\x06\n" +
+	"\athrough\x18\x02 \x01(\x04R\athrough\"\xad\a\n" +
 	"\aMetaRow\x12\x1d\n" +
 	"\n" +
 	"next_group\x18\x1e \x01(\x04R\tnextGroup\x12\x1d\n" +
@@ -9181,7 +9251,11 @@ const file_hub_proto_rawDesc = "" +
 	"\aresumed\x18Z \x03(\v2\x19.quorumhub.v1.NodeResumedR\aresumed\x12.\n" +
 	"\x13next_failed_request\x18G \x01(\x04R\x11nextFailedRequest\x12)\n" +
 	"\x10next_idempotency\x18H \x01(\x04R\x0fnextIdempotency\x12%\n" +
-	"\x0eunlisted_parts\x18I \x01(\x04R\runlistedParts\"7\n" +
+	"\x0eunlisted_parts\x18I \x01(\x04R\runlistedParts\x12I\n" +
+	"\x11former_token_keys\x18\x8c\x01 \x03(\v2\x1c.quorumhub.v1.FormerTokenKeyR\x0fformerTokenKeys\">\n" +
+	"\x0eFormerTokenKey\x12\x16\n" +
+	"\x06public\x18\x01 \x01(\fR\x06public\x12\x14\n" +
+	"\x05until\x18\x02 \x01(\x03R\x05until\"7\n" +
 	"\vNodeResumed\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05times\x18\x02 \x01(\x04R\x05times\"\xc9\x04\n" +
@@ -9438,7 +9512,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 100)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 101)
 var file_hub_proto_goTypes = []any{
 	(NewClusterReason)(0),             // 0: quorumhub.v1.NewClusterReason
 	(Mode)(0),                         // 1: quorumhub.v1.Mode
@@ -9520,35 +9594,36 @@ var file_hub_proto_goTypes = []any{
 	(*TopicsRetired)(nil),             // 77: quorumhub.v1.TopicsRetired
 	(*LogTrimmed)(nil),                // 78: quorumhub.v1.LogTrimmed
 	(*MetaRow)(nil),                   // 79: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),               // 80: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),                  // 81: quorumhub.v1.TopicRow
-	(*StoredBytes)(nil),               // 82: quorumhub.v1.StoredBytes
-	(*SubscriptionRow)(nil),           // 83: quorumhub.v1.SubscriptionRow
-	(*GroupRow)(nil),                  // 84: quorumhub.v1.GroupRow
-	(*CursorRow)(nil),                 // 85: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),                // 86: quorumhub.v1.RequestRow
-	(*FailedRequestRow)(nil),          // 87: quorumhub.v1.FailedRequestRow
-	(*DeadLetterRow)(nil),             // 88: quorumhub.v1.DeadLetterRow
-	(*PendingBlobRow)(nil),            // 89: quorumhub.v1.PendingBlobRow
-	(*MessageBlobRow)(nil),            // 90: quorumhub.v1.MessageBlobRow
-	(*NodeRow)(nil),                   // 91: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),            // 92: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),                 // 93: quorumhub.v1.ApiKeyRow
-	(*AccessRuleRow)(nil),             // 94: quorumhub.v1.AccessRuleRow
-	(*QuotaRow)(nil),                  // 95: quorumhub.v1.QuotaRow
-	(*PrincipalRow)(nil),              // 96: quorumhub.v1.PrincipalRow
-	(*NonceRow)(nil),                  // 97: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),                 // 98: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),               // 99: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),            // 100: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),               // 101: quorumhub.v1.EventResult
-	(*CallbackCredentialsRow)(nil),    // 102: quorumhub.v1.CallbackCredentialsRow
-	(*GatewayRow)(nil),                // 103: quorumhub.v1.GatewayRow
-	(*BatchPublished_Item)(nil),       // 104: quorumhub.v1.BatchPublished.Item
-	(*SecretsReencrypted_Item)(nil),   // 105: quorumhub.v1.SecretsReencrypted.Item
-	(*GatewayDocument_File)(nil),      // 106: quorumhub.v1.GatewayDocument.File
-	(*GatewaySecrets_Secret)(nil),     // 107: quorumhub.v1.GatewaySecrets.Secret
-	(*LogTrimmed_Range)(nil),          // 108: quorumhub.v1.LogTrimmed.Range
+	(*FormerTokenKey)(nil),            // 80: quorumhub.v1.FormerTokenKey
+	(*NodeResumed)(nil),               // 81: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),                  // 82: quorumhub.v1.TopicRow
+	(*StoredBytes)(nil),               // 83: quorumhub.v1.StoredBytes
+	(*SubscriptionRow)(nil),           // 84: quorumhub.v1.SubscriptionRow
+	(*GroupRow)(nil),                  // 85: quorumhub.v1.GroupRow
+	(*CursorRow)(nil),                 // 86: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),                // 87: quorumhub.v1.RequestRow
+	(*FailedRequestRow)(nil),          // 88: quorumhub.v1.FailedRequestRow
+	(*DeadLetterRow)(nil),             // 89: quorumhub.v1.DeadLetterRow
+	(*PendingBlobRow)(nil),            // 90: quorumhub.v1.PendingBlobRow
+	(*MessageBlobRow)(nil),            // 91: quorumhub.v1.MessageBlobRow
+	(*NodeRow)(nil),                   // 92: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),            // 93: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),                 // 94: quorumhub.v1.ApiKeyRow
+	(*AccessRuleRow)(nil),             // 95: quorumhub.v1.AccessRuleRow
+	(*QuotaRow)(nil),                  // 96: quorumhub.v1.QuotaRow
+	(*PrincipalRow)(nil),              // 97: quorumhub.v1.PrincipalRow
+	(*NonceRow)(nil),                  // 98: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),                 // 99: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),               // 100: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),            // 101: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),               // 102: quorumhub.v1.EventResult
+	(*CallbackCredentialsRow)(nil),    // 103: quorumhub.v1.CallbackCredentialsRow
+	(*GatewayRow)(nil),                // 104: quorumhub.v1.GatewayRow
+	(*BatchPublished_Item)(nil),       // 105: quorumhub.v1.BatchPublished.Item
+	(*SecretsReencrypted_Item)(nil),   // 106: quorumhub.v1.SecretsReencrypted.Item
+	(*GatewayDocument_File)(nil),      // 107: quorumhub.v1.GatewayDocument.File
+	(*GatewaySecrets_Secret)(nil),     // 108: quorumhub.v1.GatewaySecrets.Secret
+	(*LogTrimmed_Range)(nil),          // 109: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	10,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -9609,7 +9684,7 @@ var file_hub_proto_depIdxs = []int32{
 	13,  // 55: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
 	20,  // 56: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
 	13,  // 57: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
-	104, // 58: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	105, // 58: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
 	13,  // 59: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
 	13,  // 60: quorumhub.v1.BlobPartAdded.caller:type_name -> quorumhub.v1.Caller
 	20,  // 61: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
@@ -9639,39 +9714,40 @@ var file_hub_proto_depIdxs = []int32{
 	8,   // 85: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
 	13,  // 86: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
 	13,  // 87: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
-	105, // 88: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
-	106, // 89: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
-	107, // 90: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
+	106, // 88: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
+	107, // 89: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
+	108, // 90: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
 	75,  // 91: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
-	108, // 92: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	80,  // 93: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	26,  // 94: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
-	75,  // 95: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
-	82,  // 96: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
-	30,  // 97: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	28,  // 98: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
-	29,  // 99: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	3,   // 100: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
-	30,  // 101: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	85,  // 102: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	49,  // 103: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	27,  // 104: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	1,   // 105: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
-	52,  // 106: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	5,   // 107: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	60,  // 108: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	63,  // 109: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
-	65,  // 110: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
-	99,  // 111: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	100, // 112: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	101, // 113: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	57,  // 114: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
-	72,  // 115: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
-	116, // [116:116] is the sub-list for method output_type
-	116, // [116:116] is the sub-list for method input_type
-	116, // [116:116] is the sub-list for extension type_name
-	116, // [116:116] is the sub-list for extension extendee
-	0,   // [0:116] is the sub-list for field type_name
+	109, // 92: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	81,  // 93: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	80,  // 94: quorumhub.v1.MetaRow.former_token_keys:type_name -> quorumhub.v1.FormerTokenKey
+	26,  // 95: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	75,  // 96: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	83,  // 97: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
+	30,  // 98: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	28,  // 99: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
+	29,  // 100: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	3,   // 101: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
+	30,  // 102: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	86,  // 103: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	49,  // 104: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	27,  // 105: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	1,   // 106: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
+	52,  // 107: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	5,   // 108: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	60,  // 109: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	63,  // 110: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
+	65,  // 111: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
+	100, // 112: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	101, // 113: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	102, // 114: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	57,  // 115: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
+	72,  // 116: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
+	117, // [117:117] is the sub-list for method output_type
+	117, // [117:117] is the sub-list for method input_type
+	117, // [117:117] is the sub-list for extension type_name
+	117, // [117:117] is the sub-list for extension extendee
+	0,   // [0:117] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -9741,7 +9817,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   100,
+			NumMessages:   101,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -3,16 +3,19 @@ package gateway
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"quorumhub/web/gateway/negotiate"
+	"quorumhub/web/gateway/openapi"
 	"quorumhub/web/gateway/registry"
 	"quorumhub/web/gateway/upstream"
 	"quorumhub/web/gateway/webhook"
@@ -26,7 +29,10 @@ type compiled struct {
 	versions map[*registry.Version]*version
 	services []*service
 	pools    map[string]*pooled
+	minted   map[string]*minted // by upstream
 	named    map[string]bool    // services with a label of their own
+	// itself describes the registry's services, for all who can prove who they are.
+	itself   *version
 	known    map[[2]string]bool // service and version
 	loadedAt time.Time
 	errors   []string // about this node: what it cannot serve
@@ -49,21 +55,24 @@ type service struct {
 // version is one version of a service, ready to serve.
 type version struct {
 	*registry.Version
-	service  *service
-	way      Way
-	sequence bool  // way is one
-	unusable error // why callers cannot be authenticated; nil: they can
-	params   []param
-	produces []negotiate.Format
-	schema   *jsonschema.Schema // of the request's body; nil: any
-	asks     *shape             // of the request's body, with schema
-	answers  *shape             // of the response; nil: no schema
-	verifier webhook.Verifier   // nil: no webhook
-	scheme   string             // of the verifier
-	pool     *upstream.Pool     // nil: the target is no upstream, or cannot be called
-	patience time.Duration      // how long the service may take to begin its answer
+	service    *service
+	way        Way
+	sequence   bool  // way is one
+	unusable   error // why callers cannot be authenticated; nil: they can
+	params     []param
+	produces   []negotiate.Format
+	schema     *jsonschema.Schema // of the request's body; nil: any
+	asks       *shape             // of the request's body, with schema
+	answers    *shape             // of the response; nil: no schema
+	protection *protection        // nil: none
+	verifier   webhook.Verifier   // nil: no webhook
+	scheme     string             // of the verifier
+	pool       *upstream.Pool     // nil: the target is no upstream, or cannot be called
+	minted     *minted            // nil: the service gets no token
+	patience   time.Duration      // how long the service may take to begin its answer
 	// keyHeader names the header that is a message's key; empty: none.
 	keyHeader  string
+	document   func() []byte // of targetItself
 	rateName   string
 	ratePolicy []string
 }
@@ -75,7 +84,7 @@ func (g *Gateway) compile(a Active, before *compiled) (_ *compiled, err error) {
 	if len(mistakes) > 0 {
 		return nil, fmt.Errorf("%d:%d: %s: %s", mistakes[0].Line, mistakes[0].Column, mistakes[0].Path, mistakes[0].Detail)
 	}
-	c := &compiled{active: a, registry: reg, versions: map[*registry.Version]*version{}, pools: map[string]*pooled{}, named: map[string]bool{},
+	c := &compiled{active: a, registry: reg, versions: map[*registry.Version]*version{}, pools: map[string]*pooled{}, minted: map[string]*minted{}, named: map[string]bool{},
 		known: map[[2]string]bool{}, loadedAt: g.Clock()}
 	if c.router, err = registry.Compile(reg); err != nil {
 		return nil, err
@@ -84,6 +93,14 @@ func (g *Gateway) compile(a Active, before *compiled) (_ *compiled, err error) {
 		return nil, fmt.Errorf("prefix: %s is the hub's own", reg.Prefix)
 	}
 	for name, u := range reg.Upstreams {
+		m, err := g.mintedFor(reg, u, before)
+		if err != nil {
+			c.errors = append(c.errors, fmt.Sprintf("upstreams.%s.token: %v", name, err))
+			continue
+		}
+		if m != nil {
+			c.minted[name] = m
+		}
 		p, err := g.poolFor(u, before)
 		if err != nil {
 			c.errors = append(c.errors, fmt.Sprintf("upstreams.%s: %v", name, err))
@@ -93,7 +110,7 @@ func (g *Gateway) compile(a Active, before *compiled) (_ *compiled, err error) {
 	}
 	verifiers := map[string]webhook.Verifier{}
 	for name, v := range reg.Verifiers {
-		if verifiers[name], err = webhook.New(webhookConfig(v)); err != nil {
+		if verifiers[name], err = webhook.New(v.Config); err != nil {
 			return nil, fmt.Errorf("verifiers.%s: %w", name, err)
 		}
 	}
@@ -116,8 +133,23 @@ func (g *Gateway) compile(a Active, before *compiled) (_ *compiled, err error) {
 		}
 		c.services = append(c.services, s)
 	}
-	return c, nil
+	return c, c.describeItself(g)
 }
+
+// describeItself adds the route of the OpenAPI document.
+func (c *compiled) describeItself(g *Gateway) error {
+	s := &service{Service: &registry.Service{Name: "openapi", URI: "openapi.json"}, counters: g.metrics.of(serviceOther)}
+	way, err := g.Callers.Way(registry.AuthDefault, nil)
+	if err != nil {
+		return err
+	}
+	c.itself = &version{Version: &registry.Version{Version: "1", Status: registry.StatusActive, Methods: []string{http.MethodGet, http.MethodHead}, Auth: registry.AuthDefault,
+		Target: registry.Target{Kind: targetItself}}, service: s, way: way, document: sync.OnceValue(func() []byte { return openapi.Describe(c.registry) })}
+	return nil
+}
+
+// targetItself is the gateway's description of its services.
+const targetItself registry.TargetKind = "openapi"
 
 // poolFor returns the pool of an upstream: the present one if nothing about it has changed.
 func (g *Gateway) poolFor(u registry.Upstream, before *compiled) (*pooled, error) {
@@ -131,7 +163,7 @@ func (g *Gateway) poolFor(u registry.Upstream, before *compiled) (*pooled, error
 		return nil, err
 	}
 	pool, err := upstream.New(upstream.Config{Name: u.Name, URLs: u.URLs, Retry: u.Retry, Headers: u.Headers, Timeout: u.Timeout,
-		Breaker: upstream.Breaker{Failures: u.Breaker.Failures, OpenFor: u.Breaker.OpenFor}}, transport, g.Log)
+		ConnectTimeout: u.ConnectTimeout, IdleTimeout: u.IdleTimeout, MaxInFlight: u.MaxInFlight, Eject: upstream.Eject(u.Eject), Breaker: upstream.Breaker(u.Breaker)}, transport, g.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -166,6 +198,9 @@ func (g *Gateway) compileVersion(c *compiled, s *service, rv *registry.Version, 
 		v.asks = shapeOf(v.schema)
 	}
 	v.answers = shapeOf(c.registry.Schemas[rv.Response.Schema])
+	if v.protection, err = compileProtect(c.registry, rv.Protect); err != nil {
+		return nil, fmt.Errorf("protect: %w", err)
+	}
 	if rv.Verifier != "" {
 		if v.verifier = verifiers[rv.Verifier]; v.verifier == nil {
 			return nil, fmt.Errorf("verifier: %s does not exist", rv.Verifier)
@@ -174,16 +209,17 @@ func (g *Gateway) compileVersion(c *compiled, s *service, rv *registry.Version, 
 	}
 	if rv.Target.Kind == registry.TargetUpstream {
 		if p := c.pools[rv.Target.Name]; p != nil {
-			v.pool = p.pool
+			v.pool, v.minted = p.pool, c.minted[rv.Target.Name]
 		}
 		if v.patience = rv.Timeout; c.registry.Upstreams[rv.Target.Name].Timeout > 0 {
 			v.patience = min(v.patience, c.registry.Upstreams[rv.Target.Name].Timeout)
 		}
 	}
-	if name, ok := strings.CutPrefix(rv.Key, "header:"); ok {
-		v.keyHeader = name
-	} else if rv.Key != "" {
-		return nil, fmt.Errorf("key: %q; expected header:<name>", rv.Key)
+	if v.keyHeader, err = keyHeaderOf(rv.Key); err != nil {
+		return nil, fmt.Errorf("key: %w", err)
+	}
+	if err := v.options().Check(); err != nil {
+		return nil, fmt.Errorf("response: %w", err)
 	}
 	if l := rv.Limits.Rate; l.Requests > 0 {
 		v.rateName = strconv.Quote(s.Name + "-" + rv.Version)
@@ -192,9 +228,13 @@ func (g *Gateway) compileVersion(c *compiled, s *service, rv *registry.Version, 
 	return v, nil
 }
 
-func webhookConfig(v registry.Verifier) webhook.Config {
-	return webhook.Config{Scheme: v.Scheme, Secrets: v.Secrets, Tolerance: v.Tolerance, Header: v.Header, Algorithm: v.Algorithm,
-		Encoding: v.Encoding, Prefix: v.Prefix, TimestampHeader: v.TimestampHeader, IDHeader: v.IDHeader}
+// keyHeaderOf returns the header that a message's key is in.
+func keyHeaderOf(key string) (string, error) {
+	name, ok := strings.CutPrefix(key, "header:")
+	if key != "" && !ok {
+		return "", fmt.Errorf("%q; expected header: and the name of a header", key)
+	}
+	return name, nil
 }
 
 // reserved reports whether a prefix would hide paths of the hub itself.
@@ -214,6 +254,7 @@ func (c *compiled) closePools(but *compiled) {
 		}
 		p.pool.Close()
 	}
+	c.closeMinted(but)
 }
 
 func sortedNames[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
