@@ -68,8 +68,9 @@ func attackAsChild(settings string) int {
 	return 0
 }
 
-// again is how long the attacker waits before it opens another connection in place of one that was closed.
-const again = 3 * time.Second
+// again is how long the attacker waits before it opens another connection in place of one that was closed. All begin within a window,
+// so that in the others connections are held rather than made.
+const again = 5 * window
 
 func (a *tenantAttack) run(ctx context.Context) {
 	var all sync.WaitGroup
@@ -103,7 +104,7 @@ func (a *tenantAttack) count(kind, outcome string) {
 
 // every calls f again and again, pause after pause, or as often as f can.
 func every(ctx context.Context, pause time.Duration, f func(i int)) {
-	tick := time.NewTicker(1 + mathrand.N(pause)) // not all at the same time
+	tick := time.NewTicker(1 + mathrand.N(min(pause, window))) // not all at the same time
 	select {
 	case <-tick.C:
 		tick.Reset(pause)
@@ -196,7 +197,7 @@ func (a *tenantAttack) do(ctx context.Context, client *http.Client, kind, url st
 // tokens sends tokens that nobody has seen before.
 func (a *tenantAttack) tokens(ctx context.Context, node int) {
 	client := a.client("127.0.0.69")
-	every(ctx, time.Second/50, func(int) {
+	every(ctx, time.Second/30, func(int) {
 		go a.do(ctx, client, "token", a.Nodes[node]+"/topics/shared/other", nil, http.Header{"Cookie": {"Authorization=" + rand.Text()}})
 	})
 }
@@ -204,7 +205,7 @@ func (a *tenantAttack) tokens(ctx context.Context, node int) {
 // keys publishes messages of one byte, each with an idempotency key of its own, and those that another tenant uses.
 func (a *tenantAttack) keys(ctx context.Context, node int) {
 	client := a.client("127.0.0.70")
-	every(ctx, time.Second/60, func(i int) {
+	every(ctx, time.Second/30, func(i int) {
 		key := rand.Text()
 		if i%2 == 0 {
 			key = victimKey(i / 2)
@@ -216,7 +217,7 @@ func (a *tenantAttack) keys(ctx context.Context, node int) {
 // sign sends signed requests, each with a nonce of its own.
 func (a *tenantAttack) sign(ctx context.Context, node int, from, kind, key string) {
 	client := a.client(from)
-	every(ctx, time.Second/40, func(int) {
+	every(ctx, time.Second/20, func(int) {
 		a.do(ctx, client, kind, a.Nodes[node]+"/topics/shared/other", []byte("x"), http.Header{"Geo-Auth": {geoHeader(key, a.Secret, "x")}})
 	})
 }
@@ -241,7 +242,7 @@ func (a *tenantAttack) fill(ctx context.Context) {
 	form := "hub.mode=subscribe&hub.topic=" + a.Nodes[0] + "/topics/shared/large&hub.retry.max_attempts=1&hub.callback=" + a.Hook
 	a.do(ctx, client, "subscribe", a.Nodes[0]+"/hub", []byte(form), asKey("application/x-www-form-urlencoded"))
 	large := make([]byte, 300<<10)
-	every(ctx, time.Second/20, func(i int) {
+	every(ctx, time.Second/10, func(i int) {
 		_, _ = rand.Read(large)
 		switch {
 		case i%20 == 10:
