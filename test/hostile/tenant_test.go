@@ -148,6 +148,11 @@ func (u usage) String() string {
 		u.memory/mib, u.heap/mib, u.disk/mib, u.connections, u.bodies/1024, u.goroutines, u.files)
 }
 
+func (u usage) max(o usage) usage {
+	return usage{max(u.memory, o.memory), max(u.heap, o.heap), max(u.disk, o.disk), max(u.connections, o.connections), max(u.bodies, o.bodies),
+		max(u.goroutines, o.goroutines), max(u.files, o.files)}
+}
+
 func (c *tenantCluster) lookAll() (all []usage) {
 	c.t.Helper()
 	for i := range c.nodes {

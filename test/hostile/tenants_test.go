@@ -4,6 +4,8 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -25,13 +27,13 @@ const rounds = 4
 // everything is given back.
 func TestHostileTenant(t *testing.T) {
 	c := newTenantCluster(t)
-	c.victim.measure(1) // until connections are open
+	c.victim.measure(1, func() {}) // until connections are open
 	for round := 1; ; round++ {
-		quiet := c.victim.measure(1)
+		quiet := c.victim.measure(1, func() {})
 		before := c.lookAll()
 		attacked, counts := c.underAttack(before)
 		c.calm(before)
-		again := c.victim.measure(1)
+		again := c.victim.measure(1, func() {})
 		t.Logf("99th percentiles before: %v; attacked: %v; after: %v", quiet, attacked, again)
 		if round == 1 { // later ones find quotas that are used up
 			c.checkAttacks(counts)
@@ -46,6 +48,10 @@ func TestHostileTenant(t *testing.T) {
 		if attacked.publish < 2*max(quiet.publish, again.publish, floor) && attacked.delivery < 2*max(quiet.delivery, again.delivery, floor) || t.Failed() {
 			return
 		}
+		if busy := load(); busy > tooBusy {
+			t.Logf("%.0f processes compete for each processor: latencies are not judged", busy)
+			return
+		}
 		if round == rounds {
 			t.Fatalf("in %d rounds the other tenant waited more than twice as long for publishes, or deliveries, as without the attack", rounds)
 		}
@@ -55,16 +61,34 @@ func TestHostileTenant(t *testing.T) {
 // floor is a percentile below which a busy machine says nothing.
 const floor = 10 * time.Millisecond
 
+// tooBusy is how many processes may compete for a processor for latencies to say something; the test itself makes two or three.
+const tooBusy = 6
+
+// load is how many processes have competed for each processor lately.
+func load() (load float64) {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	_, _ = fmt.Sscan(string(text), &load)
+	return load / float64(runtime.NumCPU())
+}
+
 // underAttack measures the victim's latencies, and what the nodes use, while the attack goes on. Then a node restarts.
 func (c *tenantCluster) underAttack(before []usage) (latency, map[string]int) {
 	c.t.Helper()
 	questions := c.questions.Load()
 	stop := c.start()
 	begin := time.Now()
-	l := c.victim.measure(max(1, int(*attackFor/window)))
-	for i, now := range c.lookAll() {
-		c.t.Logf("node-%d: %v, before %v", i+1, now, before[i])
-		c.checkUsage(i, now, before[i])
+	peaks := slices.Clone(before)
+	l := c.victim.measure(max(1, int(*attackFor/window)), func() {
+		for i, now := range c.lookAll() {
+			peaks[i] = peaks[i].max(now)
+		}
+	})
+	for i, peak := range peaks {
+		c.t.Logf("node-%d: at most %v, before %v", i+1, peak, before[i])
+		c.checkUsage(i, peak, before[i])
 	}
 	if keys := c.used("idempotency_keys"); keys == 0 || keys > keysQuota {
 		c.t.Errorf("the attacker has %d idempotency keys, want at most %d", keys, keysQuota)
