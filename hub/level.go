@@ -126,6 +126,8 @@ func needsQuotas(e *hubpb.Event) bool {
 		return k.RetentionSet.Owner != ""
 	case *hubpb.Event_TopicDeregistered:
 		return k.TopicDeregistered.Owner != ""
+	case *hubpb.Event_BlobPartAdded:
+		return k.BlobPartAdded.Caller != nil
 	}
 	return limitsOf(callerOf(e)) != byteLimits{}
 }

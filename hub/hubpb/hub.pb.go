@@ -2190,6 +2190,7 @@ type BlobPartAdded struct {
 	Blob          []byte                 `protobuf:"bytes,1,opt,name=blob,proto3" json:"blob,omitempty"`    // random, chosen by the publishing node
 	Index         uint32                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"` // from 0
 	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	Caller        *Caller                `protobuf:"bytes,70,opt,name=caller,proto3" json:"caller,omitempty"` // with the first part: whose stored bytes the parts are until they are published
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2241,6 +2242,13 @@ func (x *BlobPartAdded) GetIndex() uint32 {
 func (x *BlobPartAdded) GetData() []byte {
 	if x != nil {
 		return x.Data
+	}
+	return nil
+}
+
+func (x *BlobPartAdded) GetCaller() *Caller {
+	if x != nil {
+		return x.Caller
 	}
 	return nil
 }
@@ -7500,7 +7508,8 @@ type PendingBlobRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Parts         []uint64               `protobuf:"varint,1,rep,packed,name=parts,proto3" json:"parts,omitempty"` // their numbers, in order
 	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
-	At            int64                  `protobuf:"varint,3,opt,name=at,proto3" json:"at,omitempty"` // when the last part was added
+	At            int64                  `protobuf:"varint,3,opt,name=at,proto3" json:"at,omitempty"`      // when the last part was added
+	Owner         string                 `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"` // principal who adds them; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7554,6 +7563,13 @@ func (x *PendingBlobRow) GetAt() int64 {
 		return x.At
 	}
 	return 0
+}
+
+func (x *PendingBlobRow) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
 }
 
 // MessageBlobRow is a retained message whose body is a blob.
@@ -8885,11 +8901,12 @@ const file_hub_proto_rawDesc = "" +
 	"key_window\x18G \x01(\rR\tkeyWindow\x1a=\n" +
 	"\x04Item\x12!\n" +
 	"\fcontent_type\x18\x01 \x01(\tR\vcontentType\x12\x12\n" +
-	"\x04body\x18\x02 \x01(\fR\x04body\"M\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\"{\n" +
 	"\rBlobPartAdded\x12\x12\n" +
 	"\x04blob\x18\x01 \x01(\fR\x04blob\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\"\xf4\x02\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12,\n" +
+	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\"\xf4\x02\n" +
 	"\rBlobPublished\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12!\n" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x12\n" +
@@ -9358,11 +9375,12 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"first_part\x182 \x01(\x04R\tfirstPart\x12\x14\n" +
 	"\x05owner\x18F \x01(\tR\x05owner\x12\x14\n" +
-	"\x05parts\x18G \x03(\x04R\x05parts\"J\n" +
+	"\x05parts\x18G \x03(\x04R\x05parts\"`\n" +
 	"\x0ePendingBlobRow\x12\x14\n" +
 	"\x05parts\x18\x01 \x03(\x04R\x05parts\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x0e\n" +
-	"\x02at\x18\x03 \x01(\x03R\x02at\"s\n" +
+	"\x02at\x18\x03 \x01(\x03R\x02at\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05owner\"s\n" +
 	"\x0eMessageBlobRow\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1d\n" +
@@ -9668,67 +9686,68 @@ var file_hub_proto_depIdxs = []int32{
 	13,  // 57: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
 	105, // 58: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
 	13,  // 59: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
-	20,  // 60: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
-	13,  // 61: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
-	26,  // 62: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
-	1,   // 63: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	30,  // 64: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	29,  // 65: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	13,  // 66: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
-	2,   // 67: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
-	3,   // 68: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
-	35,  // 69: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	27,  // 70: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
-	4,   // 71: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	3,   // 72: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
-	42,  // 73: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	5,   // 74: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
-	6,   // 75: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	7,   // 76: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
-	49,  // 77: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	50,  // 78: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
-	49,  // 79: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
-	52,  // 80: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	55,  // 81: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
-	52,  // 82: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
-	13,  // 83: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
-	8,   // 84: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	13,  // 85: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
-	13,  // 86: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
-	106, // 87: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
-	107, // 88: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
-	108, // 89: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
-	75,  // 90: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
-	109, // 91: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	81,  // 92: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	80,  // 93: quorumhub.v1.MetaRow.former_token_keys:type_name -> quorumhub.v1.FormerTokenKey
-	26,  // 94: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
-	75,  // 95: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
-	83,  // 96: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
-	30,  // 97: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	28,  // 98: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
-	29,  // 99: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	3,   // 100: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
-	30,  // 101: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	86,  // 102: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	49,  // 103: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	27,  // 104: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	1,   // 105: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
-	52,  // 106: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	5,   // 107: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	60,  // 108: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	63,  // 109: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
-	65,  // 110: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
-	100, // 111: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	101, // 112: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	102, // 113: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	57,  // 114: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
-	72,  // 115: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
-	116, // [116:116] is the sub-list for method output_type
-	116, // [116:116] is the sub-list for method input_type
-	116, // [116:116] is the sub-list for extension type_name
-	116, // [116:116] is the sub-list for extension extendee
-	0,   // [0:116] is the sub-list for field type_name
+	13,  // 60: quorumhub.v1.BlobPartAdded.caller:type_name -> quorumhub.v1.Caller
+	20,  // 61: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
+	13,  // 62: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
+	26,  // 63: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
+	1,   // 64: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	30,  // 65: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	29,  // 66: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	13,  // 67: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
+	2,   // 68: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
+	3,   // 69: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
+	35,  // 70: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	27,  // 71: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
+	4,   // 72: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	3,   // 73: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
+	42,  // 74: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	5,   // 75: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	6,   // 76: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	7,   // 77: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
+	49,  // 78: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	50,  // 79: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
+	49,  // 80: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
+	52,  // 81: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	55,  // 82: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
+	52,  // 83: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
+	13,  // 84: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
+	8,   // 85: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	13,  // 86: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
+	13,  // 87: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
+	106, // 88: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
+	107, // 89: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
+	108, // 90: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
+	75,  // 91: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	109, // 92: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	81,  // 93: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	80,  // 94: quorumhub.v1.MetaRow.former_token_keys:type_name -> quorumhub.v1.FormerTokenKey
+	26,  // 95: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	75,  // 96: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	83,  // 97: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
+	30,  // 98: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	28,  // 99: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
+	29,  // 100: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	3,   // 101: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
+	30,  // 102: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	86,  // 103: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	49,  // 104: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	27,  // 105: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	1,   // 106: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
+	52,  // 107: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	5,   // 108: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	60,  // 109: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	63,  // 110: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
+	65,  // 111: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
+	100, // 112: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	101, // 113: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	102, // 114: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	57,  // 115: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
+	72,  // 116: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
+	117, // [117:117] is the sub-list for method output_type
+	117, // [117:117] is the sub-list for method input_type
+	117, // [117:117] is the sub-list for extension type_name
+	117, // [117:117] is the sub-list for extension extendee
+	0,   // [0:117] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }

@@ -92,6 +92,7 @@ func (x *exchange) callUpstream() error {
 	default:
 		arrived = &arriving{from: x.r.Body, left: v.MaxBody, ended: x.g.Bodies.Stream(x.w, x.r, time.Now().Add(max(v.Timeout, bodyTime)))}
 		req.Body = arrived
+		req.Early = func() { _ = http.NewResponseController(x.w).EnableFullDuplex() } // fails with HTTP/2, which needs no permission
 		req.Interrupt = func() { _ = http.NewResponseController(x.w).SetReadDeadline(time.Now()) }
 	}
 	resp, err := v.pool.Call(x.ctx(), req)
