@@ -79,10 +79,10 @@ func (a *tenantAttack) run(ctx context.Context) {
 			all.Go(func() { a.idle(ctx, i, fmt.Sprint("127.0.0.", host)) })
 		}
 		for range 256 {
-			all.Go(func() { a.body(ctx, i, "body without credentials", "") })
+			all.Go(func() { a.body(ctx, i, "127.0.0.73", "body without credentials", "") })
 		}
 		for range 64 * min(i, 1) { // at node-1 the tenant needs its share of bodies to fill the log
-			all.Go(func() { a.body(ctx, i, "body", "X-API-Key: "+a.Key+"\r\n") })
+			all.Go(func() { a.body(ctx, i, "127.0.0.74", "body", "X-API-Key: "+a.Key+"\r\n") })
 		}
 		for range 128 {
 			all.Go(func() { a.stranger(ctx, i) })
@@ -145,9 +145,9 @@ func linger(ctx context.Context, from, to, text string) string {
 }
 
 // body announces a large body and sends one byte of it.
-func (a *tenantAttack) body(ctx context.Context, node int, kind, credentials string) {
+func (a *tenantAttack) body(ctx context.Context, node int, from, kind, credentials string) {
 	every(ctx, again, func(int) {
-		a.count(kind, linger(ctx, attacker, strings.TrimPrefix(a.Nodes[node], "http://"),
+		a.count(kind, linger(ctx, from, strings.TrimPrefix(a.Nodes[node], "http://"),
 			"POST /topics/shared/other HTTP/1.1\r\nHost: "+strings.TrimPrefix(a.Nodes[node], "http://")+"\r\n"+credentials+"Content-Length: 262144\r\n\r\nx"))
 	})
 }
@@ -155,7 +155,7 @@ func (a *tenantAttack) body(ctx context.Context, node int, kind, credentials str
 // idle opens more connections than one address may, and sends nothing.
 func (a *tenantAttack) idle(ctx context.Context, node int, from string) {
 	var all sync.WaitGroup
-	for range clientConnections + 100 {
+	for range clientConnections + 200 {
 		all.Go(func() {
 			every(ctx, again, func(int) { a.count("idle", linger(ctx, from, strings.TrimPrefix(a.Nodes[node], "http://"), "")) })
 		})
