@@ -55,6 +55,10 @@ func needsGateway(e *hubpb.Event) bool {
 		return k.SubscriptionsEnded.Reason >= hubpb.EndReason_END_TOPIC_RETIRED
 	case *hubpb.Event_SealingKeyRetired:
 		return len(k.SealingKeyRetired.TokenKey) > 0
+	case *hubpb.Event_SubscriptionRequested:
+		return k.SubscriptionRequested.EncryptionKey != ""
+	case *hubpb.Event_SubscriptionImported:
+		return k.SubscriptionImported.GetRequest().GetEncryptionKey() != ""
 	case *hubpb.Event_SecretsReencrypted:
 		return slices.ContainsFunc(k.SecretsReencrypted.Items, func(i *hubpb.SecretsReencrypted_Item) bool { return i.Gateway })
 	}

@@ -2042,6 +2042,7 @@ type Header struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // canonical
 	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Carried       bool                   `protobuf:"varint,3,opt,name=carried,proto3" json:"carried,omitempty"` // sent with deliveries
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2088,6 +2089,13 @@ func (x *Header) GetValue() string {
 		return x.Value
 	}
 	return ""
+}
+
+func (x *Header) GetCarried() bool {
+	if x != nil {
+		return x.Carried
+	}
+	return false
 }
 
 // BatchPublished appends several messages to one topic, all or none. Its result holds the offset of the first.
@@ -2555,6 +2563,7 @@ type SubscriptionRequested struct {
 	SecretGrace   int64                  `protobuf:"varint,41,opt,name=secret_grace,json=secretGrace,proto3" json:"secret_grace,omitempty"`       // seconds that the replaced secret keeps signing, with standard-webhooks
 	Extra         []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`                                       // sorted by name
 	Caller        *Caller                `protobuf:"bytes,70,opt,name=caller,proto3" json:"caller,omitempty"`                                     // becomes the owner once the request is verified
+	EncryptionKey string                 `protobuf:"bytes,110,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"` // public key to which deliveries are encrypted, as given; empty: none
 	SealedHeaders []byte                 `protobuf:"bytes,200,opt,name=sealed_headers,json=sealedHeaders,proto3" json:"sealed_headers,omitempty"` // sent with every request to the callback; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2693,6 +2702,13 @@ func (x *SubscriptionRequested) GetCaller() *Caller {
 		return x.Caller
 	}
 	return nil
+}
+
+func (x *SubscriptionRequested) GetEncryptionKey() string {
+	if x != nil {
+		return x.EncryptionKey
+	}
+	return ""
 }
 
 func (x *SubscriptionRequested) GetSealedHeaders() []byte {
@@ -6727,6 +6743,7 @@ type SubscriptionRow struct {
 	Owner             string                 `protobuf:"bytes,70,opt,name=owner,proto3" json:"owner,omitempty"` // principal; empty: none
 	PauseReason       PauseReason            `protobuf:"varint,71,opt,name=pause_reason,json=pauseReason,proto3,enum=quorumhub.v1.PauseReason" json:"pause_reason,omitempty"`
 	OperatorSignature string                 `protobuf:"bytes,81,opt,name=operator_signature,json=operatorSignature,proto3" json:"operator_signature,omitempty"` // as in SubscriptionSignatureSet; goes before signature
+	EncryptionKey     string                 `protobuf:"bytes,110,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"`            // as in SubscriptionRequested
 	SealedHeaders     []byte                 `protobuf:"bytes,200,opt,name=sealed_headers,json=sealedHeaders,proto3" json:"sealed_headers,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -6926,6 +6943,13 @@ func (x *SubscriptionRow) GetPauseReason() PauseReason {
 func (x *SubscriptionRow) GetOperatorSignature() string {
 	if x != nil {
 		return x.OperatorSignature
+	}
+	return ""
+}
+
+func (x *SubscriptionRow) GetEncryptionKey() string {
+	if x != nil {
+		return x.EncryptionKey
 	}
 	return ""
 }
@@ -8886,10 +8910,11 @@ const file_hub_proto_rawDesc = "" +
 	"\aheaders\x18\x1e \x03(\v2\x14.quorumhub.v1.HeaderR\aheaders\x12,\n" +
 	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\x12\x1d\n" +
 	"\n" +
-	"key_window\x18G \x01(\rR\tkeyWindow\"2\n" +
+	"key_window\x18G \x01(\rR\tkeyWindow\"L\n" +
 	"\x06Header\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xdc\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x18\n" +
+	"\acarried\x18\x03 \x01(\bR\acarried\"\xdc\x02\n" +
 	"\x0eBatchPublished\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x127\n" +
 	"\x05items\x18\x02 \x03(\v2!.quorumhub.v1.BatchPublished.ItemR\x05items\x12#\n" +
@@ -8932,7 +8957,7 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"\b_max_ageB\f\n" +
 	"\n" +
-	"_max_bytes\"\xdf\x04\n" +
+	"_max_bytes\"\x86\x05\n" +
 	"\x15SubscriptionRequested\x12&\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x12.quorumhub.v1.ModeR\x04mode\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1b\n" +
@@ -8949,7 +8974,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x06scheme\x18( \x01(\tR\x06scheme\x12!\n" +
 	"\fsecret_grace\x18) \x01(\x03R\vsecretGrace\x12.\n" +
 	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\x12,\n" +
-	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\x12&\n" +
+	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\x12%\n" +
+	"\x0eencryption_key\x18n \x01(\tR\rencryptionKey\x12&\n" +
 	"\x0esealed_headers\x18\xc8\x01 \x01(\fR\rsealedHeaders\"<\n" +
 	"\fFormerSecret\x12\x16\n" +
 	"\x06sealed\x18\x01 \x01(\fR\x06sealed\x12\x14\n" +
@@ -9286,7 +9312,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x05freed\x18\x02 \x01(\x04R\x05freed\x12\x16\n" +
 	"\x06stride\x18\x03 \x01(\x04R\x06stride\x12!\n" +
 	"\fmark_offsets\x18\x04 \x03(\x04R\vmarkOffsets\x12\x1b\n" +
-	"\tmark_sums\x18\x05 \x03(\x04R\bmarkSums\"\xda\x06\n" +
+	"\tmark_sums\x18\x05 \x03(\x04R\bmarkSums\"\x81\a\n" +
 	"\x0fSubscriptionRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x1b\n" +
@@ -9315,7 +9341,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\x12\x14\n" +
 	"\x05owner\x18F \x01(\tR\x05owner\x12<\n" +
 	"\fpause_reason\x18G \x01(\x0e2\x19.quorumhub.v1.PauseReasonR\vpauseReason\x12-\n" +
-	"\x12operator_signature\x18Q \x01(\tR\x11operatorSignature\x12&\n" +
+	"\x12operator_signature\x18Q \x01(\tR\x11operatorSignature\x12%\n" +
+	"\x0eencryption_key\x18n \x01(\tR\rencryptionKey\x12&\n" +
 	"\x0esealed_headers\x18\xc8\x01 \x01(\fR\rsealedHeaders\"\xa9\x02\n" +
 	"\bGroupRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
