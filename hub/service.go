@@ -353,7 +353,7 @@ func receipt(res Result) Receipt {
 
 // publishInParts publishes a body in memory as a blob.
 func (s *Service) publishInParts(ctx context.Context, p Publication) (Receipt, error) {
-	u, err := s.newBlobWriter(p.Topic, p.ContentType)
+	u, err := s.newBlobWriter(ctx, p.Topic, p.ContentType)
 	if err != nil {
 		return Receipt{}, err
 	}

@@ -240,7 +240,6 @@ func (s *State) endSubscription(id SubscriptionID, reason hubpb.EndReason, fx *E
 	} else {
 		s.count(s.topics[sub.Topic], sub.Assignment.Node, -1)
 	}
-	s.disown(sub)
 	delete(s.subs, id)
 	delete(s.subByKey, subscriptionKey{sub.Topic, sub.CallbackKey})
 	t := s.topics[sub.Topic]
@@ -251,6 +250,7 @@ func (s *State) endSubscription(id SubscriptionID, reason hubpb.EndReason, fx *E
 	s.touch(TableCursor, uint64(id))
 	s.endReplays(id)
 	s.announceEnd(sub, reason, fx)
+	s.disown(sub)
 	fx.Ended = append(fx.Ended, Ended{id, reason})
 }
 

@@ -88,9 +88,10 @@ type Message struct {
 	PartsSize int64    // their total size in bytes
 }
 
-// Header is a publisher's header that is kept with the message because a delivery key may name it.
+// Header is a publisher's header that is kept with the message, because a delivery key may name it or to be sent with deliveries.
 type Header struct {
 	Name, Value string // Name in canonical form
+	Carried     bool   // sent with deliveries
 }
 
 // Header returns the value of a kept header, or "" if the publisher sent none.
