@@ -91,7 +91,7 @@ func TestClientCertificates(t *testing.T) {
 		"cn":       {"cn", &x509.Certificate{Subject: pkix.Name{CommonName: "printer"}}, "printer"},
 		"no cn":    {"cn", &x509.Certificate{}, ""},
 	} {
-		a := auth.NewCertificates(auth.CertificateMapping{Subject: c.subject, Roles: []string{"device"}})
+		a := auth.NewCertificates(auth.CertificateMapping{Subject: c.subject, Roles: []string{"device"}}, time.Now, nil)
 		p, err := a.Authenticate(t.Context(), verified(c.cert))
 		if c.want == "" {
 			if err == nil {
@@ -103,7 +103,7 @@ func TestClientCertificates(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, p, err)
 		}
 	}
-	a := auth.NewCertificates(auth.CertificateMapping{Subject: "cn"})
+	a := auth.NewCertificates(auth.CertificateMapping{Subject: "cn"}, time.Now, nil)
 	unverified := verified(&x509.Certificate{Subject: pkix.Name{CommonName: "printer"}})
 	unverified.HTTP.TLS.VerifiedChains = nil
 	if _, err := a.Authenticate(t.Context(), unverified); err == nil {
@@ -116,7 +116,7 @@ func TestClientCertificates(t *testing.T) {
 
 func TestGateRefusesAnyInvalidCredentials(t *testing.T) {
 	keys := auth.NewAPIKeys(keyTable{}, time.Now)
-	certs := auth.NewCertificates(auth.CertificateMapping{Subject: "cn"})
+	certs := auth.NewCertificates(auth.CertificateMapping{Subject: "cn"}, time.Now, nil)
 	gate := auth.NewGate(&auth.Settings{}, keys, certs)
 	cert := &x509.Certificate{Subject: pkix.Name{CommonName: "printer"}}
 	r := httptest.NewRequest(http.MethodPost, "/hub", nil)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"slices"
+	"time"
 )
 
 // CertificateMapping maps client certificates to principals. The TLS listener verifies the certificates themselves against
@@ -14,9 +16,16 @@ type CertificateMapping struct {
 	Subject string `yaml:"subject"`
 	// Roles are granted to every principal with a certificate.
 	Roles []string `yaml:"roles"`
+	// CRL is a file with certificate revocation lists; empty: none.
+	CRL string `yaml:"crl"`
 }
 
 func (m *CertificateMapping) check() error {
+	if m.CRL != "" {
+		if _, err := readRevocations(m.CRL); err != nil {
+			return err
+		}
+	}
 	switch m.Subject {
 	case "uri", "dns", "cn":
 		return nil
@@ -28,10 +37,21 @@ func (m *CertificateMapping) check() error {
 }
 
 // Certificates authenticates TLS client certificates that the listener verified.
-type Certificates struct{ mapping CertificateMapping }
+type Certificates struct {
+	mapping CertificateMapping
+	now     func() time.Time
+	revoked *revocations // nil: no certificate is
+}
 
-// NewCertificates makes an Authenticator for client certificates.
-func NewCertificates(m CertificateMapping) *Certificates { return &Certificates{mapping: m} }
+// NewCertificates makes an Authenticator for client certificates. failed is told when the revocation lists cannot be read any more;
+// the last good ones stay in force.
+func NewCertificates(m CertificateMapping, now func() time.Time, failed func(error)) *Certificates {
+	c := &Certificates{mapping: m, now: now}
+	if m.CRL != "" {
+		c.revoked = &revocations{path: m.CRL, failed: failed}
+	}
+	return c
+}
 
 // Challenge is empty: TLS requests certificates, not HTTP.
 func (c *Certificates) Challenge() string { return "" }
@@ -45,12 +65,33 @@ func (c *Certificates) Authenticate(_ context.Context, r *Request) (*Principal, 
 	if len(tls.VerifiedChains) == 0 {
 		return nil, refuse(MethodCertificate, "the certificate was not verified")
 	}
+	if err := c.checkRevoked(tls.VerifiedChains); err != nil {
+		return nil, err
+	}
 	name, err := c.subject(tls.PeerCertificates[0])
 	if err != nil {
 		return nil, err
 	}
-	return &Principal{Method: MethodCertificate, ID: identity("cert", name), Subject: name, User: name, Roles: c.mapping.Roles,
-		Until: tls.PeerCertificates[0].NotAfter}, nil
+	p := &Principal{Method: MethodCertificate, ID: identity("cert", name), Subject: name, User: name, Roles: c.mapping.Roles,
+		Until: tls.PeerCertificates[0].NotAfter}
+	if c.revoked != nil {
+		p.again = func(context.Context) (*Principal, error) { return p, c.checkRevoked(tls.VerifiedChains) }
+	}
+	return p, nil
+}
+
+// checkRevoked refuses a certificate unless one of its chains has no revoked certificate.
+func (c *Certificates) checkRevoked(chains [][]*x509.Certificate) error {
+	if c.revoked == nil {
+		return nil
+	}
+	now := c.now()
+	for _, chain := range chains {
+		if !slices.ContainsFunc(chain, func(cert *x509.Certificate) bool { return c.revoked.has(cert, now) }) {
+			return nil
+		}
+	}
+	return refuse(MethodCertificate, "the certificate is revoked")
 }
 
 // subject returns the certificate's only name of the selected kind. With two, their order would decide who the caller is.

@@ -19,6 +19,9 @@ type Caller struct {
 	Client netip.Addr
 	// Settle uses up credentials that are for one use, see Request.Settle; nil for others.
 	Settle func(context.Context) error
+	// Prove returns an error unless the request proves in the way of a Demand, too, that it is from this caller. nil: the request is not
+	// at hand.
+	Prove func(context.Context, *Demand) error
 	// Operator: the caller may act on what others own, because a rule grants what the route asks for.
 	Operator bool
 	// Trail collects what the request does for Guard.Report; nil: audit lines are written at once.
@@ -158,6 +161,13 @@ func (d *Demand) Authenticate(ctx context.Context, r *Request) (*Principal, erro
 	return way.Authenticate(ctx, r)
 }
 
+// UnprovenError is the error for a caller who has not proven itself as a Demand asks, though it may be somebody the hub knows.
+type UnprovenError struct{ Demand *Demand }
+
+func (e *UnprovenError) Error() string {
+	return "the topic asks callers to prove themselves otherwise (" + e.Demand.name + ")"
+}
+
 // Challenges is Way.Challenges.
 func (d *Demand) Challenges() []string {
 	way, err := d.now()
@@ -169,6 +179,13 @@ func (d *Demand) Challenges() []string {
 
 // Rules returns the rules in force. The slice must not be changed.
 func (g *Guard) Rules() []Rule { return g.rules().Rules() }
+
+// Revision returns what stands for the rules in force.
+func (g *Guard) Revision() *Revision {
+	set := g.rules()
+	set.Rules()
+	return set.cache.Load().revision
+}
 
 // CheckRule reports the first mistake in a rule, and whether auth.file leaves it open whom it names.
 func (g *Guard) CheckRule(r *Rule) error { return g.rules().settings.CheckRule(r) }

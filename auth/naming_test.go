@@ -157,7 +157,7 @@ func TestLinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gate := auth.NewGate(s, auth.NewCertificates(*s.ClientCertificates))
+	gate := auth.NewGate(s, auth.NewCertificates(*s.ClientCertificates, time.Now, nil))
 	as := func(name string) *auth.Principal {
 		cert := &x509.Certificate{Subject: pkix.Name{CommonName: name}}
 		r := httptest.NewRequest(http.MethodPost, "/hub", nil)
@@ -191,7 +191,7 @@ func TestLinks(t *testing.T) {
 
 // A principal's ID goes into lists and logs, so what would be ambiguous there is refused, whoever vouches for it.
 func TestPrincipalsHavePlainNames(t *testing.T) {
-	gate := auth.NewGate(&auth.Settings{}, auth.NewCertificates(auth.CertificateMapping{Subject: "cn"}))
+	gate := auth.NewGate(&auth.Settings{}, auth.NewCertificates(auth.CertificateMapping{Subject: "cn"}, time.Now, nil))
 	for _, name := range []string{"a\nb", "\x7f", "\xff", strings.Repeat("x", 600)} {
 		cert := &x509.Certificate{Subject: pkix.Name{CommonName: name}}
 		r := httptest.NewRequest(http.MethodPost, "/hub", nil)

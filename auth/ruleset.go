@@ -3,6 +3,7 @@ package auth
 import (
 	"encoding/json"
 	"log/slog"
+	"reflect"
 	"slices"
 	"sync/atomic"
 
@@ -19,9 +20,13 @@ type RuleSet struct {
 }
 
 type rulesAt struct {
-	version uint64
-	rules   []Rule
+	version  uint64
+	rules    []Rule
+	revision *Revision
 }
+
+// Revision stands for the rules in force at some time. Another pointer may mean other rules.
+type Revision struct{ _ byte }
 
 // NewRuleSet combines the rules of auth.file with those of the state.
 func NewRuleSet(s *Settings, state hub.StateReader, log *slog.Logger) *RuleSet {
@@ -51,7 +56,11 @@ func (s *RuleSet) Rules() []Rule {
 		}
 		rules = append(rules, pinned)
 	}
-	s.cache.Store(&rulesAt{version, rules})
+	next := &rulesAt{version, rules, new(Revision)}
+	if at != nil && reflect.DeepEqual(at.rules, rules) {
+		next.revision = at.revision // API keys or quotas have changed
+	}
+	s.cache.Store(next)
 	s.quotas.current() // so that limitsBytes need not look at the state
 	return rules
 }

@@ -21,7 +21,10 @@ func TestEdgeSiteDeliversOnThisMachine(t *testing.T) {
 	if status, text := hub.do("POST", "/hub", "", form.Encode()); status != http.StatusAccepted {
 		t.Fatalf("subscribe: %d %s", status, text)
 	}
-	eventually(t, "the subscription is active", func() bool { _, text := hub.do("GET", "/v1/subscriptions", "", ""); return strings.Contains(text, `"active"`) })
+	eventually(t, "the subscription is active", func() bool {
+		_, text := hub.do("GET", "/v1/subscriptions", "", "")
+		return strings.Contains(text, `"active"`)
+	})
 	query := url.Values{"hub.mode": {"publish"}, "hub.topic": {hub.url + "/topics/readings"}}
 	if status, text := hub.do("POST", "/hub?"+query.Encode(), "", "21.5"); status != http.StatusOK {
 		t.Fatalf("publish: %d %s", status, text)

@@ -23,6 +23,7 @@ type gatewayCmd struct {
 	Diff   diffGatewayCmd   `cmd:"" help:"Show what applying a file would change. The exit code is 6 if anything would."`
 	Show   showGatewayCmd   `cmd:"" help:"Print the registry as it was applied, without its secrets."`
 	Routes gatewayRoutesCmd `cmd:"" help:"List the routes that a node serves, or those of a registry's file."`
+	Import gatewayImportCmd `cmd:"" help:"Make a registry of an OpenAPI document."`
 	Schema gatewaySchemaCmd `cmd:"" help:"Print the JSON Schema of the registry, for editors."`
 	Usage  gatewayUsageCmd  `cmd:"" help:"Show who calls which version, over all nodes."`
 }

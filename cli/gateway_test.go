@@ -92,3 +92,27 @@ func TestGatewaySchemaIsThePublishedOne(t *testing.T) {
 		t.Errorf("got code %d and %d bytes, want %d", got.code, len(got.out), len(want))
 	}
 }
+
+func TestGatewayImportMakesACheckedRegistry(t *testing.T) {
+	const pets = "../web/gateway/openapi/testdata/pets.yaml"
+	out := filepath.Join(t.TempDir(), "gateway.yaml")
+	got := run(t, "", "gateway", "import", pets, "--out", out, "--upstream", "pets")
+	if got.code != 0 || got.out != "" || !strings.Contains(got.err, "note: GET /: left out") {
+		t.Fatalf("got %+v", got)
+	}
+	if got := run(t, "", "gateway", "check", out); got.code != 0 {
+		t.Errorf("check: got %+v", got)
+	}
+	if got := run(t, "", "gateway", "routes", out); !strings.Contains(got.out, "pets:/pets/{pet_id}") {
+		t.Errorf("routes: got %+v", got)
+	}
+	if got := run(t, "", "gateway", "import", pets, "--out", out); got.code != 2 || !strings.Contains(got.err, "exists, expected a new file") {
+		t.Errorf("again: got %+v", got)
+	}
+	if got := run(t, "", "gateway", "import", pets); got.code != 0 || !strings.Contains(got.out, "version: 1\n") || !strings.Contains(got.err, "1 JSON Schema is not written") {
+		t.Errorf("to standard output: got %+v", got)
+	}
+	if got := run(t, "openapi: 3.0.0\n", "gateway", "import", "-"); got.code != 2 || strings.Count(got.err, "\n") != 1 {
+		t.Errorf("a broken document: got %+v", got)
+	}
+}

@@ -98,7 +98,9 @@ func TestGatewayRegistryIsReplicated(t *testing.T) {
 	first := gatewayAt(t, c.urls[0])
 	everywhere("all nodes have the same one", -1, func(a gatewayAnswer) bool { return a.Hash == first.Hash && a.Index == first.Index })
 	hub := func(i int) []string { return []string{"--hub", c.urls[i] + "/hub"} }
-	do := func(i int, secret string, args ...string) result { return gateway(t, secret, append(args, hub(i)...)...) }
+	do := func(i int, secret string, args ...string) result {
+		return gateway(t, secret, append(args, hub(i)...)...)
+	}
 
 	do(1, "first-secret", "apply", file).says(t, 0, "nothing to change")
 	do(1, "first-secret", "diff", file).says(t, 0, "nothing to change")

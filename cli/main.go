@@ -53,6 +53,8 @@ type commands struct {
 	Check       checkCmd       `cmd:"" group:"tools" help:"Validate a configuration without starting anything."`
 	Healthcheck healthcheckCmd `cmd:"" group:"tools" help:"Ask the node of this configuration whether it is healthy, as a container's health check."`
 	Inspect     inspectCmd     `cmd:"" group:"tools" help:"Read and verify the files of a stopped node, or a backup."`
+	Call        callCmd        `cmd:"" group:"tools" help:"Send one request, signed as clients of the hub and its gateway must, and show what was signed."`
+	Echo        echoCmd        `cmd:"" group:"tools" help:"Run a service to put behind the gateway while trying it: it shows what it got."`
 	Completion  completionCmd  `cmd:"" group:"tools" help:"Print a shell completion script."`
 	Help        helpCmd        `cmd:"" group:"tools" help:"Show the help of a command."`
 	Version     versionCmd     `cmd:"" group:"tools" help:"Print the version, commit and Go version (also: -v, --version)."`

@@ -93,3 +93,25 @@ func (c *usageCmd) Run(ctx context.Context, s Streams) error {
 				u.IdempotencyKeys, u.APIKeys, u.Nonces, u.Node.Streams, u.StoredBytes.bytes(), u.DeadLetters, u.DeadLetterBytes.bytes())
 		})
 }
+
+type endOwnerCmd struct {
+	hubFlags
+	Principal string `arg:"" help:"The principal, such as cert/alice.example.org."`
+	End       bool   `name:"end-subscriptions" help:"End its subscriptions at once, instead of pausing them."`
+	JSON      bool   `name:"json" help:"Print JSON."`
+}
+
+func (c *endOwnerCmd) Run(ctx context.Context, s Streams) error {
+	body := map[string]any{"owner": c.Principal, "end_subscriptions": c.End}
+	return callHub(ctx, s, &c.hubFlags, c.JSON, http.MethodPost, "/v1/auth/end-owner", body, func(raw json.RawMessage) (string, error) {
+		var out struct {
+			Paused int `json:"subscriptions_paused"`
+			Ended  int `json:"subscriptions_ended"`
+		}
+		err := json.Unmarshal(raw, &out)
+		if c.End {
+			return fmt.Sprintf("%d subscriptions ended", out.Ended), err
+		}
+		return fmt.Sprintf("%d subscriptions are paused until they are reassigned (subscriptions reassign --from %s)", out.Paused, terminal.OneLine(c.Principal)), err
+	}, "owner")
+}

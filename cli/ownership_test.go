@@ -81,6 +81,8 @@ func TestOwnershipCommandsSendTheirRequests(t *testing.T) {
 		{[]string{"auth", "usage", "issuer:idp/123"}, "GET", "/v1/auth/usage?principal=issuer%3Aidp%2F123", "", `{"items":[{"principal":"issuer:idp/123","topics":{"used":2,"limit":1000},"node":{"streams":{"used":1,"limit":0}}}],"next":""}`, "2/1000"},
 		{[]string{"auth", "quotas"}, "GET", "/v1/auth/quotas", "", `{"items":[{"name":"default","quotas":{"topics":1000,"stored_bytes":"5%"},"set":{"stored_bytes":"5%"},"set_by":"root"}],"next":""}`, "topics=1000 stored_bytes=5%"},
 		{[]string{"streams", "--topic", "news"}, "GET", "/v1/streams?topic=news", "", `{"items":[{"id":"0123456789ab","topic":"news","node":"node-1","owner":"key/1","since":"2026-11-01T12:00:00Z"}],"next":""}`, "0123456789ab"},
+		{[]string{"auth", "end-owner", "cert/a"}, "POST", "/v1/auth/end-owner", `{"end_subscriptions":false,"owner":"cert/a"}`, `{"owner":"cert/a","subscriptions_paused":2,"subscriptions_ended":0}`, "2 subscriptions are paused"},
+		{[]string{"auth", "end-owner", "cert/a", "--end-subscriptions"}, "POST", "/v1/auth/end-owner", `{"end_subscriptions":true,"owner":"cert/a"}`, `{"owner":"cert/a","subscriptions_paused":0,"subscriptions_ended":2}`, "2 subscriptions ended"},
 		{[]string{"auth", "whoami"}, "GET", "/v1/auth/whoami", "", `{"method":"api-key","principal":"key/0123456789ab"}`, "key/0123456789ab"},
 	} {
 		hub := newScriptedHub(t, func(w http.ResponseWriter, _ request) { fmt.Fprint(w, c.answer) })

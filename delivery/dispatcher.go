@@ -34,6 +34,8 @@ type DispatcherOptions struct {
 	Credentials *credential.Book
 	// Notices are sent with the messages of deprecated topics; nil: there are none.
 	Notices *hub.TopicNotices
+	// Policies change what is sent; nil: nothing.
+	Policies hub.DeliveryPolicies
 
 	Timeout     time.Duration // of one attempt, plus a second for each MiB of a large message; 0: 10 s
 	Concurrency int           // attempts in flight to endpoints that answer quickly; 0: 256

@@ -92,6 +92,7 @@ type Content struct {
 	Link        string // see LinkHeader
 	MessageID   string
 	Notice      *hub.TopicNotice // nil: the topic is not deprecated
+	Headers     []hub.Header     // of the topic's policy
 }
 
 // selfOf returns the URL of a subscription's topic as rel=self shows it: a hosted topic's canonical URL, and else the URL as the
@@ -141,6 +142,9 @@ func (e *Endpoint) fields(c *Content, now time.Time, out []egress.Field) []egres
 		add("Sunset", n.Sunset)
 	}
 	add(headerMessageID, c.MessageID)
+	for i := range c.Headers {
+		out = append(out, egress.Field{Name: c.Headers[i].Name, Value: c.Headers[i].Value})
+	}
 	if e.signer != nil && c.Blob == nil {
 		out = append(out, egress.Field{Name: headerSignature, Value: e.signer.Sign(c.Body)})
 	}

@@ -313,7 +313,7 @@ func (r *Replayer) send(ctx context.Context, sub *hub.Subscription, m *hub.Messa
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout+blobTime(m))
 	defer cancel()
-	res = o.Pusher.Push(ctx, e, contentOf(m, o.Parts, LinkHeader(o.HubURL, self), o.Notices))
+	res = o.push(ctx, e, m, sub.TopicName, LinkHeader(o.HubURL, self))
 	if o.Attempted != nil {
 		o.Attempted(sub.Topic, res)
 	}

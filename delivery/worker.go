@@ -146,7 +146,7 @@ func (d *Dispatcher) sendUnlocks(w *worker, l *lane, e *Endpoint, m *hub.Message
 	d.enterHostLocked(l)
 	h := l.host
 	d.mu.Unlock()
-	res := d.o.Pusher.Push(w.ctx, e, contentOf(m, d.o.Parts, link, d.o.Notices))
+	res := d.o.push(w.ctx, e, m, t.name, link)
 	if d.o.Attempted != nil {
 		d.o.Attempted(t.id, res)
 	}

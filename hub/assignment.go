@@ -110,6 +110,14 @@ func compareLoad(a int, ca *hubpb.Candidate, b int, cb *hubpb.Candidate) int {
 // counts as one.
 func (s *State) Owned(node string) int { return s.owned[node] }
 
+// OwnedOf is Owned for the subscriptions of one topic.
+func (s *State) OwnedOf(topic TopicID, node string) int {
+	if t := s.topics[topic]; t != nil {
+		return t.owned[node]
+	}
+	return 0
+}
+
 // Owners returns the number of subscriptions by owner, and of those without one. A consumer group counts as one. The
 // map is a copy.
 func (s *State) Owners() (byNode map[string]int, unowned int) {

@@ -179,7 +179,7 @@ func (s *State) dropBlob(id []byte, fx *Effects) {
 func (s *State) publishBlob(e *hubpb.BlobPublished, fx *Effects) Result {
 	defer s.dropBlob(e.Blob, fx)
 	m := Message{ContentType: e.ContentType, Headers: headersFrom(e.Headers)}
-	return s.publishOnce(e, storedSize(&m)+e.Size, func(t *Topic) (uint64, bool) {
+	return s.publishOnce(e, func() uint64 { return storedSize(&m) + e.Size }, func(t *Topic) (uint64, bool) {
 		if !s.takeBlob(e.Blob, e.Parts, e.Size, &m) {
 			return 0, false
 		}

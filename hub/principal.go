@@ -96,23 +96,25 @@ func (s *Service) publisher(ctx context.Context, topic, key string) (c *hubpb.Ca
 	if p == "" && key == "" {
 		return nil, 0
 	}
-	owners, claims, own := false, false, false
-	var have byteLimits
+	var at struct { // one, as it is allocated
+		owners, claims, own bool
+		have                byteLimits
+	}
 	s.state.View(func(st *State) {
-		owners = st.hasOwners()
+		at.owners = st.hasOwners()
 		t := st.topics[st.topicByName[topic]]
-		claims = t == nil || t.unclaimed()
-		if own = t != nil && p != "" && t.Owner == p && st.hasQuotas(); own {
-			have = t.holder.limits
+		at.claims = t == nil || t.unclaimed()
+		if at.own = t != nil && p != "" && t.Owner == p && st.hasQuotas(); at.own {
+			at.have = t.holder.limits
 		}
 	})
-	if !owners {
+	if !at.owners {
 		return nil, 0
 	}
 	if key != "" {
 		window = uint32(max(cmp.Or(s.policy.IdempotencyWindow, DefaultIdempotencyWindow)/time.Second, 1))
 	}
-	if p == "" || key == "" && !claims && !(own && s.limits(ctx, p, have) != have) {
+	if p == "" || key == "" && !at.claims && !(at.own && s.limits(ctx, p, at.have) != at.have) {
 		return nil, window
 	}
 	return s.caller(ctx), window
@@ -202,7 +204,7 @@ func (s *Service) checkStored(ctx context.Context, topic string) error {
 	if own {
 		h.limits = s.limits(ctx, p, h.limits)
 	}
-	return h.limits.fits(h.stored, 1).Err(topic)
+	return h.limits.fits(h.stored, oneByte).Err(topic)
 }
 
 // quotasKnown is ownersKnown for levelQuotas.

@@ -117,16 +117,22 @@ func limitsOf(c *hubpb.Caller) byteLimits {
 	return byteLimits{c.GetMaxStoredBytes(), c.GetMaxDeadLetterBytes()}
 }
 
-// fits returns the result that refuses a message of size bytes in a topic of somebody who has used bytes, or OutcomeOK.
-func (l byteLimits) fits(used, size uint64) Result {
-	if l.stored == 0 || used+size <= l.stored {
+// sizer returns a number of bytes. It is called only if there is a limit.
+type sizer func() uint64
+
+// oneByte is the least that anything needs.
+func oneByte() uint64 { return 1 }
+
+// fits returns the result that refuses a message of that size in a topic of somebody who has used bytes, or OutcomeOK.
+func (l byteLimits) fits(used uint64, size sizer) Result {
+	if l.stored == 0 || used+size() <= l.stored {
 		return Result{}
 	}
 	return bytesReached(QuotaStoredBytes, used, l.stored)
 }
 
 // roomFor is fits for a topic that has an owner.
-func (t *Topic) roomFor(size uint64) Result {
+func (t *Topic) roomFor(size sizer) Result {
 	if t.holder == nil {
 		return Result{}
 	}
@@ -134,7 +140,7 @@ func (t *Topic) roomFor(size uint64) Result {
 }
 
 // roomFor is the topic's roomFor with the limits of its owner as they are now, if it is the owner who acts.
-func (s *State) roomFor(t *Topic, size uint64, c *hubpb.Caller) Result {
+func (s *State) roomFor(t *Topic, size sizer, c *hubpb.Caller) Result {
 	if c != nil && c.Principal == t.Owner {
 		s.recordLimits(c)
 	}

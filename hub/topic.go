@@ -44,9 +44,9 @@ func (s *State) createOwned(name string, c *hubpb.Caller) (*Topic, Result) {
 	return t, Result{}
 }
 
-// publishedTopic returns the topic to which a caller publishes size bytes, and creates it if create is set. Without a
+// publishedTopic returns the topic to which a caller publishes that many bytes, and creates it if create is set. Without a
 // topic the result tells why. The first to publish to a topic that nobody has registered becomes its owner.
-func (s *State) publishedTopic(name string, create bool, c *hubpb.Caller, size uint64) (*Topic, Result) {
+func (s *State) publishedTopic(name string, create bool, c *hubpb.Caller, size sizer) (*Topic, Result) {
 	t := s.findTopic(name, false)
 	if c.GetPrincipal() != "" && (t == nil || t.unclaimed()) {
 		if r := limitsOf(c).fits(s.held(c.Principal).stored, size); r.Outcome != OutcomeOK {
@@ -121,13 +121,15 @@ func (s *State) deregisterTopic(e *hubpb.TopicDeregistered, fx *Effects) Result 
 
 func (s *State) publish(e *hubpb.MessagePublished, fx *Effects) Result {
 	m := Message{ContentType: e.ContentType, Body: e.Body, Headers: headersFrom(e.Headers)}
-	return s.publishOnce(e, storedSize(&m), func(t *Topic) (uint64, bool) { return s.append(t, m, fx), true })
+	return s.publishOnce(e, func() uint64 { return storedSize(&m) }, func(t *Topic) (uint64, bool) { return s.append(t, m, fx), true })
 }
 
 func (s *State) publishBatch(e *hubpb.BatchPublished, fx *Effects) Result {
-	size := uint64(0)
-	for _, item := range e.Items {
-		size += storedSize(&Message{ContentType: item.ContentType, Body: item.Body})
+	size := func() (n uint64) {
+		for _, item := range e.Items {
+			n += storedSize(&Message{ContentType: item.ContentType, Body: item.Body})
+		}
+		return n
 	}
 	return s.publishOnce(e, size, func(t *Topic) (uint64, bool) {
 		first := t.Head + 1
@@ -148,9 +150,9 @@ type publication interface {
 	GetCaller() *hubpb.Caller
 }
 
-// publishOnce finds the topic and calls write, unless the idempotency key is known or size bytes exceed a quota. write
+// publishOnce finds the topic and calls write, unless the idempotency key is known or the size exceeds a quota. write
 // returns the offset of the first message, or false if the content is no longer complete.
-func (s *State) publishOnce(e publication, size uint64, write func(t *Topic) (offset uint64, ok bool)) Result {
+func (s *State) publishOnce(e publication, size sizer, write func(t *Topic) (offset uint64, ok bool)) Result {
 	t, refused := s.publishedTopic(e.GetTopic(), e.GetAutoRegister(), e.GetCaller(), size)
 	if t == nil {
 		return refused
@@ -198,11 +200,11 @@ func (s *State) append(t *Topic, m Message, fx *Effects) uint64 {
 // ping records that a topic has changed and must be fetched. Without subscribers there is no need to fetch, and the
 // ping counts as answered.
 func (s *State) ping(e *hubpb.TopicPinged, fx *Effects) Result {
-	t, refused := s.publishedTopic(e.Topic, e.AutoRegister, e.Caller, 1)
+	t, refused := s.publishedTopic(e.Topic, e.AutoRegister, e.Caller, oneByte)
 	if t == nil {
 		return refused
 	}
-	if refused := s.roomFor(t, 1, e.Caller); refused.Outcome != OutcomeOK {
+	if refused := s.roomFor(t, oneByte, e.Caller); refused.Outcome != OutcomeOK {
 		return refused
 	}
 	t.Ping++
@@ -229,7 +231,7 @@ func (s *State) fetched(e *hubpb.TopicFetched, fx *Effects) Result {
 	r := Result{Topic: t.ID}
 	m := Message{ContentType: e.ContentType, Body: e.Body, LinkSelf: e.LinkSelf}
 	changed := e.Outcome == hubpb.FetchOutcome_FETCH_CHANGED && !bytes.Equal(t.ContentHash, e.ContentHash)
-	if changed && t.roomFor(storedSize(&m)+e.Size).Outcome != OutcomeOK {
+	if changed && t.roomFor(func() uint64 { return storedSize(&m) + e.Size }).Outcome != OutcomeOK {
 		t.FetchError, changed = FailedQuota, false // the next ping fetches it again, as nothing is remembered of it
 	} else if e.Outcome == hubpb.FetchOutcome_FETCH_CHANGED || e.Outcome == hubpb.FetchOutcome_FETCH_UNCHANGED {
 		t.ETag, t.LastModified = e.Etag, e.LastModified

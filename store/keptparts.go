@@ -118,39 +118,50 @@ func (s *Store) uselessParts() []uint64 {
 // segments still exist, and copying again has the same result.
 func (s *Store) keepParts(g *generation, dead []deadSegment) error {
 	for _, d := range dead {
-		for parts := d.keep; len(parts) > 0; {
-			n, err := copyParts(g.state, d.segment, parts)
-			if err != nil {
-				return fmt.Errorf("keep parts in use: %w", err)
-			}
-			parts = parts[n:]
+		err := copyRecords(g.state, d.segment, bucketParts, len(d.keep), func(i int) keptRecord {
+			return keptRecord{key: partKey(d.keep[i]), topic: partsTopic, offset: d.keep[i]}
+		})
+		if err != nil {
+			return fmt.Errorf("keep parts in use: %w", err)
 		}
 	}
 	return nil
 }
 
-// copyParts copies the first parts, as many as fit one transaction, and returns their number.
-func copyParts(state *boltFile, seg *segment, parts []uint64) (n int, err error) {
-	err = state.update(func(tx *bbolt.Tx) error {
-		b, err := tx.CreateBucketIfNotExists([]byte(bucketParts))
-		if err != nil {
-			return err
-		}
-		for size := 0; n < len(parts) && size < commitBytes; n++ {
-			msgs, err := seg.read(nil, partsTopic, parts[n], parts[n], 1, 1)
+// keptRecord is a message of a segment that goes on in state.db, under a key and after a head.
+type keptRecord struct {
+	key, head []byte
+	topic     hub.TopicID
+	offset    uint64
+}
+
+// copyRecords copies n messages from a segment to a bucket of state.db, as many at a time as fit one transaction.
+func copyRecords(state *boltFile, seg *segment, bucket string, n int, record func(i int) keptRecord) error {
+	for i := 0; i < n; {
+		err := state.update(func(tx *bbolt.Tx) error {
+			b, err := tx.CreateBucketIfNotExists([]byte(bucket))
 			if err != nil {
 				return err
 			}
-			key := partKey(parts[n])
-			value := hub.AppendRecord(nil, &msgs[0])
-			if err := b.Put(key, seal(key, value)); err != nil {
-				return err
+			for size := 0; i < n && size < commitBytes; i++ {
+				r := record(i)
+				msgs, err := seg.read(nil, r.topic, r.offset, r.offset, 1, 1)
+				if err != nil {
+					return err
+				}
+				value := hub.AppendRecord(r.head, &msgs[0])
+				if err := b.Put(r.key, seal(r.key, value)); err != nil {
+					return err
+				}
+				size += len(value)
 			}
-			size += len(value)
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
-	return n, err
+	}
+	return nil
 }
 
 // readKept is ReadPart for a part kept in state.db; ok is false if it is not there.

@@ -44,41 +44,15 @@ func (s *Store) keepLetters(g *generation, dead []deadSegment) error {
 	for _, seg := range dead {
 		letters := needed[seg.segment]
 		slices.SortFunc(letters, func(a, b keptLetter) int { return cmp.Compare(a.id, b.id) })
-		for len(letters) > 0 {
-			n, err := copyLetters(g.state, seg.segment, letters)
-			if err != nil {
-				return fmt.Errorf("keep the content of dead letters: %w", err)
-			}
-			letters = letters[n:]
+		err := copyRecords(g.state, seg.segment, bucketLetters, len(letters), func(i int) keptRecord {
+			l := &letters[i]
+			return keptRecord{letterKey(l.id), appendRecordKey(nil, l.topic, l.offset), l.topic, l.offset}
+		})
+		if err != nil {
+			return fmt.Errorf("keep the content of dead letters: %w", err)
 		}
 	}
 	return nil
-}
-
-// copyLetters copies the first letters, as many as fit one transaction, and returns their number.
-func copyLetters(state *boltFile, seg *segment, letters []keptLetter) (n int, err error) {
-	err = state.update(func(tx *bbolt.Tx) error {
-		b, err := tx.CreateBucketIfNotExists([]byte(bucketLetters))
-		if err != nil {
-			return err
-		}
-		for size := 0; n < len(letters) && size < commitBytes; n++ {
-			l := letters[n]
-			msgs, err := seg.read(nil, l.topic, l.offset, l.offset, 1, 1)
-			if err != nil {
-				return err
-			}
-			value := appendRecordKey(nil, l.topic, l.offset)
-			value = hub.AppendRecord(value, &msgs[0])
-			key := letterKey(l.id)
-			if err := b.Put(key, seal(key, value)); err != nil {
-				return err
-			}
-			size += len(value)
-		}
-		return nil
-	})
-	return n, err
 }
 
 // ReadLetter implements hub.DeadLetterReader. Errors are hub.ErrTrimmed for a letter that no longer exists, ErrClosed, ctx's error

@@ -78,6 +78,9 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	}
 	caller.Trail = &x.trail
 	x.audited = caller
+	if rt.access.byTopic {
+		caller.Prove = s.proof(x, r, caller)
+	}
 	x.caller = callerOf(caller.Principal, x.client)
 	r = r.WithContext(auth.WithCaller(r.Context(), caller))
 	if err := s.spend(x, rt.classOf(r)); err != nil || rt.access.byTopic {
@@ -228,6 +231,9 @@ func (s *Server) turnAway(rt *route, w http.ResponseWriter, r *http.Request, err
 
 // bodyForSignature reads the whole body to verify its signature, and puts it back.
 func (s *Server) bodyForSignature(x *exchange, r *http.Request, most int64) ([]byte, error) {
+	if x.signed.bytes != nil {
+		return x.signed.bytes, nil // it was read for the same purpose before
+	}
 	c, err := s.readBody(x, r, most, s.tooLarge)
 	if err != nil {
 		c.release()
@@ -247,7 +253,10 @@ func (s *Server) accessProblem(err error) *problem.Details {
 	}
 	var refusal *auth.RefusalError
 	var denied *auth.DeniedError
+	var unproven *auth.UnprovenError
 	switch {
+	case errors.As(err, &unproven):
+		return &problem.Details{Status: http.StatusUnauthorized, Code: "unauthenticated", Detail: unproven.Error(), Challenges: unproven.Demand.Challenges()}
 	case errors.As(err, &refusal):
 		return &problem.Details{Status: http.StatusUnauthorized, Code: "unauthenticated", Detail: "invalid credentials", Challenges: s.Guard.ChallengesFor(err)}
 	case errors.As(err, &denied) && denied.Principal.Method == auth.MethodAnonymous:

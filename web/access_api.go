@@ -25,6 +25,7 @@ func (s *Server) accessRoutes() []*route {
 		{name: "rules", paths: []string{"/v1/auth/rules"}, access: of, methods: map[string]http.HandlerFunc{get: s.listRules}},
 		{name: "rule", paths: []string{"/v1/auth/rules/:name"}, access: of, methods: map[string]http.HandlerFunc{
 			http.MethodPut: s.putRule, http.MethodDelete: s.deleteRule}},
+		{name: "end_owner", paths: []string{"/v1/auth/end-owner"}, access: of, methods: map[string]http.HandlerFunc{post: s.endOwner}},
 		{name: "explain", paths: []string{"/v1/auth/explain"}, access: access{reads: auth.ActionAuth, changes: auth.ActionAuth}, methods: map[string]http.HandlerFunc{post: s.explain}},
 		{name: "whoami", paths: []string{"/v1/auth/whoami"}, access: access{byTopic: true}, methods: map[string]http.HandlerFunc{get: s.whoAmI}},
 	}...)

@@ -34,6 +34,9 @@ func TestCORS(t *testing.T) {
 			if got := h.Get("Access-Control-Allow-Origin"); got != want || h.Get("Access-Control-Allow-Credentials") != "" || !slices.Contains(h.Values("Vary"), "Origin") {
 				t.Errorf("%s from %q: allowed %q, Vary %v", target, tc.origin, got, h.Values("Vary"))
 			}
+			if got := h.Get("Access-Control-Expose-Headers"); strings.Contains(got, "Link") != tc.allowed || strings.Contains(got, "X-Hub-Message-Id") != tc.allowed {
+				t.Errorf("%s from %q: the page may read the headers %q", target, tc.origin, got)
+			}
 		}
 		pre := f.send("OPTIONS", "/v1/stream-tickets", "", "Origin", tc.origin, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization").Header()
 		if got := strings.Contains(pre.Get("Access-Control-Allow-Methods"), "POST") && strings.Contains(pre.Get("Access-Control-Allow-Headers"), "Authorization"); got != tc.allowed {

@@ -212,6 +212,43 @@ func TestRevokedKeysLeaveTheirSubscriptions(t *testing.T) {
 	want(t, o.as(o.root, "DELETE", "/v1/auth/keys/x?end_subscriptions=perhaps", ""), 400)
 }
 
+// An operator pauses or ends what a principal has whose credential has ended elsewhere.
+func TestOwnersThatHaveEndedElsewhere(t *testing.T) {
+	o := newOwned(t, "")
+	for i := range 2 {
+		o.ask(t, o.alice, "subscribe", fmt.Sprint("https://alice.example/", i))
+		o.ledger.verify(t)
+	}
+	o.ask(t, o.bob, "subscribe", "https://bob.example/")
+	o.ledger.verify(t)
+	end := func(key, body string, status int) string {
+		t.Helper()
+		return want(t, o.as(key, "POST", "/v1/auth/end-owner", body), status)
+	}
+	end(o.bob, `{"owner":"`+principalOf(o.alice)+`"}`, 403)
+	end(o.root, `{"owner":"alice"}`, 400)
+	end(o.root, `{}`, 400)
+	if got := end(o.root, `{"owner":"`+principalOf(o.alice)+`"}`, 200); !strings.Contains(got, `"subscriptions_paused":2`) {
+		t.Errorf("%s", got)
+	}
+	states := func() (out string) {
+		for _, i := range o.list(t, o.root, "/v1/subscriptions") {
+			out += fmt.Sprint(i["id"], " ", i["state"], " ", i["pause_reason"], ", ")
+		}
+		return out
+	}
+	if got := states(); got != "s-1 paused owner_ended, s-2 paused owner_ended, s-3 active <nil>, " {
+		t.Error(got)
+	}
+	want(t, o.as(o.alice, "POST", "/v1/subscriptions/s-1/resume", ""), 403)
+	if got := end(o.root, `{"owner":"`+principalOf(o.alice)+`","end_subscriptions":true}`, 200); !strings.Contains(got, `"subscriptions_ended":2`) {
+		t.Errorf("%s", got)
+	}
+	if got := states(); got != "s-3 active <nil>, " {
+		t.Error(got)
+	}
+}
+
 // A quota that is reached says which one it is, how much it allows and how much is used; usage shows the same.
 func TestQuotas(t *testing.T) {
 	o := newOwned(t, "quotas: {default: {topics: 3, subscriptions: 2, streams: 1}, partner: {topics: 5}}")
@@ -349,4 +386,27 @@ func TestRoutesAboutOneThingAreForItsOwner(t *testing.T) {
 	if got := o.list(t, o.bob, "/v1/dead-letters"); len(got) != 0 {
 		t.Errorf("a stranger's dead letters: %v", got)
 	}
+}
+
+// Whoever has created API keys lists and revokes these, also without the right to create more.
+func TestCreatorsRevokeTheirKeys(t *testing.T) {
+	o := newOwned(t, "")
+	want(t, o.as(o.root, "PUT", "/v1/auth/rules/makers", `{"may":["admin.auth"],"who":[{"scope":"maker"}]}`), 200)
+	maker := o.key(t, "maker", "maker")
+	made := want(t, o.as(maker, "POST", "/v1/auth/keys", `{"name":"made","scopes":["orders.read"]}`), 201)
+	_, id, _ := strings.Cut(made, `"id":"`)
+	id, _, _ = strings.Cut(id, `"`)
+	want(t, o.as(o.root, "DELETE", "/v1/auth/rules/makers", ""), 204)
+	want(t, o.as(maker, "POST", "/v1/auth/keys", `{"name":"more"}`), 403)
+	if got := o.list(t, maker, "/v1/auth/keys"); len(got) != 1 || got[0]["id"] != id {
+		t.Errorf("its keys: %v", got)
+	}
+	if got := o.list(t, o.alice, "/v1/auth/keys"); len(got) != 0 {
+		t.Errorf("alice, who made none, sees %v", got)
+	}
+	for _, other := range []string{o.alice[4:16], "0123456789ab"} {
+		want(t, o.as(maker, "DELETE", "/v1/auth/keys/"+other, ""), 404)
+	}
+	want(t, o.as(o.alice, "DELETE", "/v1/auth/keys/"+id, ""), 404)
+	want(t, o.as(maker, "DELETE", "/v1/auth/keys/"+id, ""), 200)
 }

@@ -27,7 +27,7 @@ func TestRoutesBelowThePathOfThePublicURL(t *testing.T) {
 			t.Errorf("%s: %d below the path, %d without it", rt, with.Code, without.Code)
 		}
 	}
-	for _, path := range []string{"/some%20where/wsx/health", "/some%20where/health", "/ws/health", "/some%20where/ws/some%20where/ws/health"} {
+	for _, path := range []string{"/some%20where/wsx/health", "/some%20where/health", "/ws/health", "/some%20where/ws/some%20where/ws/health", "/some%20where/ws%2Fhealth", "/some%20where/ws%2fhealth"} {
 		want(t, g.send("GET", path, ""), 404)
 	}
 	want(t, g.send("GET", "/some%20where/ws", ""), 200)
@@ -38,6 +38,10 @@ func TestLinksBelowThePathOfThePublicURL(t *testing.T) {
 	writer := g.key(t, "writer", "orders.write", "orders.read")
 	key := []string{"X-API-Key", writer}
 	want(t, g.send("POST", "/some%20where/ws/topics/orders/a%20b", "m1", key...), 200)
+	want(t, g.send("POST", "/some%20where/ws/topics/orders%2Fc%2Bd", "m1", key...), 200) // what is escaped stays escaped
+	if body := want(t, g.send("GET", "/topics/orders/c%2Bd", "", key...), 200); body != "m1" {
+		t.Errorf("the topic with escapes has %q", body)
+	}
 	want(t, g.send("POST", "/some%20where/ws"+publishURL(prefixedURL+"/topics/orders/a%20b"), "m2", key...), 200)
 	w := g.send("GET", "/some%20where/ws/topics/orders/a%20b", "", key...)
 	if body := want(t, w, 200); body != "m2" {

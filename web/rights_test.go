@@ -203,3 +203,27 @@ func TestStreamsAreTheirOwners(t *testing.T) {
 	left(0)
 	want(t, v.guarded.send("GET", "/v1/streams", ""), 401)
 }
+
+// The end of a token ends what rests on the token, and not what its owner has: the principal is still there.
+func TestSubscriptionsOutliveTokens(t *testing.T) {
+	for name, end := range map[string]func(v *vouched){
+		"the token service says no": func(v *vouched) { v.says.Store(`{"response":null,"errors":[{"errorCode":"KER-ATH-401"}]}`) },
+		"the token expires":         func(*vouched) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newVouched(t)
+			want(t, v.guarded.send("PUT", "/v1/auth/rules/by-role", `{"may":["read","subscribe"],"topics":["orders/eu"],"who":[{"role":"reader"}]}`, "X-API-Key", v.root), 200)
+			token := "Authorization=" + unsigned(time.Now().Add(2*time.Second))
+			want(t, v.guarded.send("POST", "/hub", encode("hub.mode", "subscribe", "hub.topic", publicURL+"/topics/orders/eu", "hub.callback", "https://u.example/"),
+				"Content-Type", formType, "Cookie", token), 202)
+			v.guarded.ledger.verify(t)
+			rd := v.follow(t, "/topics/orders/eu?start=earliest", "Cookie", token)
+			rd.next(t)
+			end(v)
+			rd.rest(t) // the stream has ended
+			if got := want(t, v.guarded.send("GET", "/v1/subscriptions", "", "X-API-Key", v.root), 200); !strings.Contains(got, `"state":"active"`) || !strings.Contains(got, `"owner":"token-service:manager/u"`) {
+				t.Errorf("%s", got)
+			}
+		})
+	}
+}

@@ -55,6 +55,7 @@ type Server struct {
 	draining    atomic.Bool
 	crossOrigin *http.CrossOriginProtection
 
+	services sync.Once // starts the gateway
 	closing  sync.Once
 	closed   chan struct{}
 	closeErr error

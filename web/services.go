@@ -22,6 +22,8 @@ type ServiceOptions struct {
 	Transports gateway.Transports
 	// TokenKeys sign tokens for the services behind; nil: they get none.
 	TokenKeys TokenKeys
+	// Loaded is gateway.Options.Loaded; nil: nobody is told.
+	Loaded func(*registry.Registry) []string
 }
 
 // newGateway makes the gateway if there is to be one.
@@ -34,7 +36,7 @@ func (s *Server) newGateway() (err error) {
 	if s.Services.TokenKeys != nil {
 		tokens = &gateway.TokenOptions{Issuer: strings.TrimSuffix(s.PublicURL, "/"), Keys: tokenKeys{s}, Newest: s.newestOf}
 	}
-	s.gateway, err = gateway.New(gateway.Options{Source: s.Services.Source, Transports: s.Services.Transports,
+	s.gateway, err = gateway.New(gateway.Options{Source: s.Services.Source, Transports: s.Services.Transports, Loaded: s.Services.Loaded,
 		Callers: p, Bodies: p, Publisher: p, Nonces: p, Operations: p, Tokens: tokens, Log: s.Log, Registry: s.Registry, Clock: s.Clock.Now})
 	return err
 }
@@ -42,7 +44,7 @@ func (s *Server) newGateway() (err error) {
 // StartServices makes the gateway serve, until Close. Serve does so, too.
 func (s *Server) StartServices(ctx context.Context) {
 	if s.gateway != nil {
-		s.gateway.Start(ctx)
+		s.services.Do(func() { s.gateway.Start(ctx) })
 	}
 }
 

@@ -4,16 +4,11 @@ import (
 	"crypto/hmac"
 	"crypto/sha512"
 	"encoding/hex"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"quorumhub/auth"
-	"quorumhub/hub"
-	"quorumhub/web"
 )
 
 const guardedServices = `
@@ -277,9 +272,15 @@ func TestGatewayOnAnOpenHub(t *testing.T) {
 	_ = w
 }
 
-var (
-	_ = auth.MethodGEO
-	_ = hub.CodeInvalid
-	_ = web.RoleLeader
-	_ = http.MethodGet
-)
+// The services describe themselves to those who can prove who they are.
+func TestGatewayDescribesItself(t *testing.T) {
+	g, _ := newGuardedServing(t, guardedServices)
+	want(t, g.send("GET", "/gateway/openapi.json", ""), 401)
+	if body := want(t, g.send("GET", "/gateway/openapi.json", "", "X-API-Key", g.root), 200); !strings.Contains(body, "/Employee/requestAddress") || !strings.Contains(body, `"openapi"`) {
+		t.Errorf("got %.200s", body)
+	}
+	if w := g.send("HEAD", "/gateway/openapi.json", "", "X-API-Key", g.root); w.Code != 200 {
+		t.Errorf("HEAD: %d", w.Code)
+	}
+	want(t, g.send("POST", "/gateway/openapi.json", "", "X-API-Key", g.root), 405)
+}

@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"quorumhub/auth"
@@ -138,4 +139,34 @@ func (s *Server) reassignSubscriptions(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, struct {
 		Reassigned int `json:"reassigned"`
 	}{n})
+}
+
+// endOwner pauses the subscriptions of a principal whose credential has ended outside the hub, such as a certificate that was revoked or
+// a user who left, or ends them: {"owner": "cert/alice.example.org", "end_subscriptions": true}.
+func (s *Server) endOwner(w http.ResponseWriter, r *http.Request) {
+	const expected = `expected JSON such as {"owner": "cert/alice.example.org", "end_subscriptions": false}`
+	var in struct {
+		Owner string `json:"owner"`
+		End   bool   `json:"end_subscriptions"`
+	}
+	err := s.readJSON(w, r, maxShortJSONBytes, &in, expected)
+	out := struct {
+		Owner  string `json:"owner"`
+		Paused int    `json:"subscriptions_paused"`
+		Ended  int    `json:"subscriptions_ended"`
+	}{Owner: in.Owner}
+	if err == nil {
+		auth.Note(r.Context(), "owner", in.Owner)
+		if in.End {
+			out.Ended, err = s.Service.EndSubscriptionsOf(r.Context(), in.Owner, principalName(r))
+		} else {
+			out.Paused, err = s.Service.EndOwner(r.Context(), in.Owner, hub.PauseOwnerEnded, nil, principalName(r))
+		}
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	auth.Note(r.Context(), "subscriptions", strconv.Itoa(out.Paused+out.Ended))
+	writeJSON(w, http.StatusOK, out)
 }

@@ -40,6 +40,7 @@ type accessControl struct {
 	mu       sync.Mutex      // one change at a time; guards what follows
 	client   *egress.Client  // for requests to issuers and the token service; nil without any
 	work     context.Context // of start
+	unwatch  context.CancelFunc
 	running  sync.WaitGroup
 }
 
@@ -147,7 +148,9 @@ func (a *accessControl) gate(s *auth.Settings, asked *authorities) *auth.Gate {
 		list = append(list, asked.service.remote)
 	}
 	if m := s.ClientCertificates; m != nil {
-		list = append(list, auth.NewCertificates(*m))
+		list = append(list, auth.NewCertificates(*m, now, func(err error) {
+			a.log.Error("cannot read the revocation lists; the last good ones stay in force", "error", err)
+		}))
 	}
 	return auth.NewGate(s, list...)
 }
@@ -157,14 +160,17 @@ func (a *accessControl) APIKey(id string) (hub.APIKey, bool) {
 	return auth.NewAPIKeyLookup(a.settings.Load().APIKeys, a.state).APIKey(id)
 }
 
-// start keeps the issuers' keys up to date until close.
-func (a *accessControl) start(ctx context.Context) {
+// start keeps the issuers' keys up to date until close, and runs watch.
+func (a *accessControl) start(ctx context.Context, watch func(context.Context, *auth.Guard)) {
 	if a == nil {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.work = ctx
+	watching, stop := context.WithCancel(ctx)
+	a.unwatch = stop
+	a.running.Go(func() { watch(watching, a.guard) })
 	a.runLocked(a.asked.Load())
 }
 
@@ -173,7 +179,7 @@ func (a *accessControl) runLocked(asked *authorities) {
 	run := func(stop *context.CancelFunc, f func(context.Context)) {
 		if *stop == nil {
 			var ctx context.Context
-			ctx, *stop = context.WithCancel(a.work)
+			ctx, *stop = context.WithCancel(a.work) //nolint:gosec // replace and close call it
 			a.running.Go(func() { f(ctx) })
 		}
 	}
@@ -227,6 +233,9 @@ func (a *accessControl) close() {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.unwatch != nil {
+		a.unwatch()
+	}
 	asked := a.asked.Load()
 	for _, k := range asked.issuers {
 		if k.stop != nil {

@@ -7,6 +7,7 @@ import (
 	"quorumhub/auth"
 	"quorumhub/hub"
 	"quorumhub/web"
+	"quorumhub/web/gateway"
 	"quorumhub/web/gateway/registry"
 )
 
@@ -21,7 +22,10 @@ type gatewayChecker struct {
 
 // CheckGateway implements hub.GatewayChecker.
 func (c *gatewayChecker) CheckGateway(d *hub.GatewayDocument) []hub.GatewayMistake {
-	_, mistakes := registry.Read(registry.Document(*d), c)
+	reg, mistakes := registry.Read(registry.Document(*d), c)
+	if reg != nil {
+		mistakes = gateway.Check(reg)
+	}
 	return hubMistakes(mistakes)
 }
 

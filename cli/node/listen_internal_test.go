@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -65,7 +66,9 @@ func TestPassedSockets(t *testing.T) {
 			t.Fatal(err)
 		}
 		fmt.Fprint(c, "hello")
-		_ = c.Close()
+		if err := errors.Join(c.Close(), l.Close()); err != nil {
+			t.Fatal(err)
+		}
 		return
 	}
 	for name, tc := range map[string]struct {
@@ -79,19 +82,24 @@ func TestPassedSockets(t *testing.T) {
 		"not named":      {"LISTEN_FDS=2 LISTEN_PID=$$ LISTEN_FDNAMES=a:b", 2, -1, "none of them named http"},
 		"for another":    {"LISTEN_FDS=1 LISTEN_PID=1", 1, -1, "passed no socket"},
 		"without":        {"", 1, -1, "passed no socket"},
+		"unix":           {"LISTEN_FDS=1 LISTEN_PID=$$", 1, 0, ""},
 		"names too many": {"LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=a:http", 1, 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.Command("sh", "-c", tc.env+` exec "$0" -test.run '^TestPassedSockets$'`, os.Args[0])
 			cmd.Env = append(os.Environ(), "TEST_PASSED=1")
+			network, address := "tcp", "127.0.0.1:0"
+			if name == "unix" {
+				network, address = name, filepath.Join(t.TempDir(), "s")
+			}
 			var at []string
 			for range tc.sockets {
-				l, err := net.Listen("tcp", "127.0.0.1:0")
+				l, err := net.Listen(network, address)
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer l.Close()
-				f, err := l.(*net.TCPListener).File()
+				f, err := l.(interface{ File() (*os.File, error) }).File()
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -105,7 +113,7 @@ func TestPassedSockets(t *testing.T) {
 				t.Fatal(err)
 			}
 			if tc.use >= 0 {
-				c, err := net.Dial("tcp", at[tc.use])
+				c, err := net.Dial(network, at[tc.use])
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -115,6 +123,9 @@ func TestPassedSockets(t *testing.T) {
 			}
 			if err := cmd.Wait(); err != nil {
 				t.Errorf("the process: %v", err)
+			}
+			if _, err := os.Lstat(address); network == "unix" && err != nil {
+				t.Errorf("the socket is gone with the process that it was passed to: %v", err)
 			}
 			if tc.says != "" && !strings.Contains(out.String(), tc.says) {
 				t.Errorf("it says %q, want %q", out.String(), tc.says)

@@ -20,6 +20,7 @@ import (
 	"quorumhub/store"
 	"quorumhub/web"
 	"quorumhub/web/gateway/registry"
+	"quorumhub/web/gateway/topics"
 )
 
 // stopBound limits a graceful stop; what is unfinished then is cut short.
@@ -48,6 +49,8 @@ type Node struct {
 	service    *hub.Service
 	gateway    *gatewaySource
 	usage      *gatewayUsage
+	policies   *topics.Policies
+	guard      *auth.Guard        // nil: everybody may do everything
 	first      *registry.Document // to begin with; nil: none
 	server     *web.Server
 	view       *clusterView
@@ -75,12 +78,13 @@ func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 	defer n.removePID()
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	n.out.Start(work)
-	n.access.start(work)
-	n.keeper.Start(work)
-	defer n.keeper.Close()
 	n.gateway.start(work, n.first)
 	defer n.gateway.close()
+	n.server.StartServices(work) // first, because what is delivered depends on the policies of the registry
+	n.out.Start(work)
+	n.access.start(work, n.watchRules)
+	n.keeper.Start(work)
+	defer n.keeper.Close()
 	n.view.delivering.Store(true)
 	leave := n.watchDamage(work)
 	watched := make(chan struct{})

@@ -18,6 +18,7 @@ import (
 	"quorumhub/raftlog"
 	"quorumhub/store"
 	"quorumhub/web"
+	"quorumhub/web/gateway/topics"
 	"quorumhub/web/sse"
 )
 
@@ -81,8 +82,9 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 		return nil, err
 	}
 	namer.RecogniseOwn(leadsHere(n.clients.topics.Policy()))
+	n.policies = topics.New(topics.Options{Callers: &topicCallers{n}, MaxBytes: int64(cfg.Message.MaxBytes), Log: log})
 	n.out = NewOutbound(OutboundOptions{Config: cfg, Log: log, Node: id, Namer: namer, Store: n.store, Raft: late,
-		Secrets: n.keys.Ring(), Registry: registry, Callbacks: n.clients.callbacks, Topics: n.clients.topics})
+		Secrets: n.keys.Ring(), Registry: registry, Callbacks: n.clients.callbacks, Topics: n.clients.topics, Policies: n.policies})
 	members := &memberURLs{id: id, namer: namer, store: n.store}
 	n.store.Observe(members)
 	n.store.OnInstall(members.load)
@@ -98,9 +100,9 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	n.deliveries.ask, n.usage.ask = n.raft.Call, n.raft.Call
 	late.Set(n.raft)
 	registry.MustRegister(newNodeCollector(n.raft, n.store))
-	guard := n.newService(namer)
+	n.guard = n.newService(namer)
 	n.reloads = newReloader(n, &o)
-	n.server, err = web.New(n.webOptions(guard, feed, registry))
+	n.server, err = web.New(n.webOptions(feed, registry))
 	n.gateway.server.Store(n.server)
 	return n, err
 }
@@ -226,6 +228,7 @@ func (n *Node) newService(namer *hub.TopicNamer) (guard *auth.Guard) {
 		CheckTopic:    n.clients.topics.Policy().CheckURL,
 		Clock:         n.raft.Clock(),
 		Parts:         n.store,
+		Topics:        n.policies,
 	}
 	if n.access != nil {
 		guard = n.access.wire(n.store, func() *hub.Service { return n.service }, n.raft.ID())
@@ -237,13 +240,13 @@ func (n *Node) newService(namer *hub.TopicNamer) (guard *auth.Guard) {
 	return guard
 }
 
-func (n *Node) webOptions(guard *auth.Guard, feed *sse.Feed, registry *prometheus.Registry) web.Options {
+func (n *Node) webOptions(feed *sse.Feed, registry *prometheus.Registry) web.Options {
 	cfg := n.cfg
 	return web.Options{Service: n.service, State: n.store, Messages: n.store, Letters: n.store, Times: n.store, Feed: feed,
 		Node: n.view, Membership: n.view, Reads: n.raft, Deliveries: n.deliveries, Backups: &nodeBackups{n.raft, n.store, n.keys.Ring()},
 		Keys:      n.keeper,
 		Gateway:   &gatewayView{n.gateway, n.usage},
-		Services:  &web.ServiceOptions{Source: n.gateway, Transports: upstreamTransports(n.ownAddresses()), TokenKeys: n.keys.Ring()},
+		Services:  &web.ServiceOptions{Source: n.gateway, Transports: upstreamTransports(n.ownAddresses()), Loaded: n.policies.Load, TokenKeys: n.keys.Ring()},
 		Parts:     n.store,
 		Notices:   n.out.notices,
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,
@@ -252,7 +255,7 @@ func (n *Node) webOptions(guard *auth.Guard, feed *sse.Feed, registry *prometheu
 		CORSOrigins: cfg.HTTP.CORSOrigins, Tickets: n.keys.Ring(),
 		TrustedProxies: cfg.HTTP.TrustedProxies, Limits: requestLimits(cfg),
 		ClientConnections: cfg.Limits.Connections, ClientStreams: cfg.Limits.Streams,
-		Guard: guard, KeepNotAllowed: cfg.Auth.OnRuleRemoved == "keep", TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON}
+		Guard: n.guard, KeepNotAllowed: cfg.Auth.OnRuleRemoved == "keep", TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON}
 }
 
 // abandon releases what a node has acquired whose Open failed.

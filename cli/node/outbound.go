@@ -74,6 +74,7 @@ type OutboundOptions struct {
 	Registry  *prometheus.Registry
 	Callbacks http.RoundTripper // carries deliveries and verifications
 	Topics    TopicClient       // carries fetches of topics
+	Policies  hub.DeliveryPolicies
 }
 
 // TopicClient is a client with the policy that decides which addresses it may connect to.
@@ -93,6 +94,7 @@ func NewOutbound(o OutboundOptions) *Outbound {
 		Namer: o.Namer, State: o.Store, Messages: o.Store, Parts: o.Store, Proposer: o.Raft, Secrets: o.Secrets, Clock: o.Raft, Log: o.Log,
 		Credentials: out.credentials,
 		Notices:     out.notices,
+		Policies:    o.Policies,
 		Pusher:      &delivery.Pusher{Client: o.Callbacks, Clock: o.Raft, UserAgent: agent},
 		Timeout:     o.Config.Delivery.Timeout,
 		Concurrency: o.Config.Delivery.Concurrency,

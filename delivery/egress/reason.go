@@ -35,6 +35,7 @@ const (
 	ReasonProxy       Reason = "proxy"       // the configured proxy cannot be reached or refuses the target
 	ReasonCredentials Reason = "credentials" // what the callback demands cannot be obtained
 	ReasonSecret      Reason = "bad-secret"  // this node's keys do not open the sealed secret
+	ReasonPolicy      Reason = "policy"      // the topic's policy cannot be carried out on the message
 )
 
 // Classify returns the class of an error from a request or from reading its response. ctx is the request's.

@@ -46,6 +46,7 @@ type Placer struct {
 	mu      sync.Mutex
 	changed bool      // subscriptions came, went or moved since the last reconcile
 	at      time.Time // when changed was last set
+	loose   looseUnits
 
 	wake   chan struct{}
 	cancel context.CancelFunc
@@ -76,7 +77,7 @@ const (
 func NewPlacer(o Options) *Placer {
 	o.MoveAfter = cmp.Or(o.MoveAfter, DefaultMoveAfter)
 	o.Settle = cmp.Or(o.Settle, 2*time.Second)
-	return &Placer{o: o, changed: true, wake: make(chan struct{}, 1), absent: map[string]time.Time{}, resumed: map[string]comeback{}}
+	return &Placer{o: o, changed: true, loose: looseUnits{more: true}, wake: make(chan struct{}, 1), absent: map[string]time.Time{}, resumed: map[string]comeback{}}
 }
 
 // Applied implements hub.Observer.
@@ -85,11 +86,14 @@ func (p *Placer) Applied(fx *hub.Effects) {
 		return
 	}
 	urgent := len(fx.Nodes) > 0
-	for i := range fx.Subscriptions {
-		urgent = urgent || fx.Subscriptions[i].Assignment.Node == ""
-	}
 	p.mu.Lock()
 	p.changed, p.at = true, time.Now()
+	for i := range fx.Subscriptions {
+		if sub := &fx.Subscriptions[i]; sub.Assignment.Node == "" {
+			urgent = true
+			p.loose.add(sub.ID)
+		}
+	}
 	p.mu.Unlock()
 	if urgent {
 		p.kick()
@@ -99,7 +103,7 @@ func (p *Placer) Applied(fx *hub.Effects) {
 // Reload must be called after the state was replaced.
 func (p *Placer) Reload() {
 	p.mu.Lock()
-	p.changed, p.at = true, time.Now()
+	p.changed, p.at, p.loose = true, time.Now(), looseUnits{more: true}
 	p.mu.Unlock()
 	p.kick()
 }
@@ -152,6 +156,7 @@ func (p *Placer) run(ctx context.Context) {
 		}
 		if !p.o.Cluster.IsLeader() {
 			p.leads = false
+			p.lookAtAll()
 			p.noteComebacks(time.Now()) // the next leader must know who has just come back
 			continue
 		}
@@ -162,8 +167,16 @@ func (p *Placer) run(ctx context.Context) {
 		if err := p.reconcile(ctx); err != nil && ctx.Err() == nil {
 			p.o.Log.Warn("cannot assign subscriptions yet; will retry", "error", err)
 			p.done = false
+			p.lookAtAll()
 		}
 	}
+}
+
+// lookAtAll makes the next decision look at all subscriptions.
+func (p *Placer) lookAtAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.loose = looseUnits{more: true}
 }
 
 // reconcile brings the assignments in line with the current members and subscriptions.
@@ -171,8 +184,11 @@ func (p *Placer) reconcile(ctx context.Context) error {
 	now := time.Now()
 	m := p.observe(now)
 	p.mu.Lock()
-	changed, quiet := p.changed, now.Sub(p.at)
+	changed, quiet, loose := p.changed, now.Sub(p.at), p.loose
 	p.changed = false
+	if m.urgent {
+		p.loose = looseUnits{}
+	}
 	p.mu.Unlock()
 	if changed || m.changed {
 		p.done = false
@@ -187,7 +203,14 @@ func (p *Placer) reconcile(ctx context.Context) error {
 	if !balance && !m.changed && !m.urgent {
 		return nil
 	}
-	decided := p.decide(m, balance)
+	var decided []*hubpb.Assignment
+	few := !balance && !m.changed && !m.moves
+	if few {
+		decided, few = p.decideLoose(m, loose)
+	}
+	if !few {
+		decided = p.decide(m, balance)
+	}
 	for part := range slices.Chunk(decided, maxAssigned) {
 		if err := p.propose(ctx, part); err != nil {
 			return err
@@ -219,6 +242,7 @@ type membership struct {
 
 	changed bool // since last observed
 	urgent  bool // some subscriptions lack a living owner
+	moves   bool // some have one that is lost or stops
 }
 
 // noteComebacks looks for nodes that have resumed. They record it in the log, which is quicker than the leader's
@@ -286,8 +310,9 @@ func (p *Placer) observe(now time.Time) membership {
 		}
 	}
 	for id := range owners {
-		m.urgent = m.urgent || m.lost[id] || m.drains[id]
+		m.moves = m.moves || m.lost[id] || m.drains[id]
 	}
+	m.urgent = m.urgent || m.moves
 	if seen := seen.String(); seen != p.members {
 		p.members, p.settling, m.changed = seen, now, true
 	}

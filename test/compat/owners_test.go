@@ -21,6 +21,7 @@ type tenants struct {
 	t          *testing.T
 	nodes      []*hubtest.Node
 	alice, bob string // keys
+	rules      string // auth.file
 }
 
 func newTenants(t *testing.T) *tenants {
@@ -35,9 +36,10 @@ func newTenants(t *testing.T) *tenants {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cluster := chaos.PrepareCluster(t, sites, hubtest.Settings{"auth.mode": "required", "auth.file": path, "topics.auto_register": true, "streams.heartbeat": "1s"})
+	cluster := chaos.PrepareCluster(t, sites, hubtest.Settings{"auth.mode": "required", "auth.file": path, "topics.auto_register": true, "streams.heartbeat": "1s",
+		"dead_letters.max_age": "4s"}) // so that retention looks every second
 	cluster.Start(t)
-	c := &tenants{t: t, nodes: cluster.Nodes}
+	c := &tenants{t: t, nodes: cluster.Nodes, rules: path}
 	hubtest.Eventually(t, "every member knows owners", func() error {
 		var state struct {
 			Level int `json:"feature_level"`
@@ -177,4 +179,71 @@ func streamEnd(ctx context.Context, target, key string) string {
 	all, err := io.ReadAll(resp.Body)
 	text := string(all)
 	return fmt.Sprint(text[max(0, len(text)-100):], err)
+}
+
+// A quota of bytes that is set at one node holds for what is published through all of them together, and what retention drops on all of
+// them is given back.
+func TestQuotasOnThreeNodes(t *testing.T) {
+	c := newTenants(t)
+	c.publish(0, c.alice, "m")
+	owner := "key%2F" + c.alice[4:16]
+	if r := c.call(1, viewerKey, "PUT", "/v1/auth/quotas/"+owner, `{"stored_bytes": "30kB"}`); r.Status != 200 {
+		t.Fatal(r)
+	}
+	large := strings.Repeat("x", 9000)
+	publish := func(i int, key string) int {
+		return c.call(i, key, "POST", "/topics/shared/news", large).Status
+	}
+	for i, want := range []int{200, 200, 200, 403, 403, 403} {
+		if got := publish(i%3, []string{c.alice, c.bob}[i%2]); got != want {
+			t.Errorf("publication %d: %d, want %d", i+1, got, want)
+		}
+	}
+	if r := c.call(2, c.bob, "POST", "/topics/shared/news", large, "Accept", "application/json"); !strings.Contains(string(r.Body), `"quota":{"name":"stored_bytes","limit":30000,"used":27`) {
+		t.Errorf("%s", r)
+	}
+	if r := c.call(1, c.alice, "PUT", "/v1/topics/shared/news", `{"retention": {"max_bytes": 1}}`); r.Status != 200 {
+		t.Fatalf("the owner sets its topic's limits: %s", r)
+	}
+	for i := range c.nodes {
+		hubtest.Eventually(t, "there is room again", func() error {
+			var page struct {
+				Items []struct {
+					Stored struct{ Used int } `json:"stored_bytes"`
+				}
+			}
+			r := c.call(i, c.alice, "GET", "/v1/auth/usage", "")
+			if err := json.Unmarshal(r.Body, &page); err != nil || len(page.Items) != 1 || page.Items[0].Stored.Used > 15_000 {
+				return fmt.Errorf("%s, %w", r, err)
+			}
+			return nil
+		})
+	}
+	if got := publish(2, c.bob); got != 200 {
+		t.Errorf("with room again: %d", got)
+	}
+}
+
+// What a rule in auth.file allowed is paused once the rule is gone from the file.
+func TestRulesThatLeaveTheFile(t *testing.T) {
+	c := newTenants(t)
+	sub := hubtest.NewSubscriber(t)
+	c.publish(0, c.alice, "m0")
+	c.ask(1, c.bob, "subscribe", sub.Callback("/cb"), "")
+	owner := "key/" + c.bob[4:16]
+	c.await(0, viewerKey, "[{active "+owner+" }]")
+	text, err := os.ReadFile(c.rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(c.rules, []byte(strings.Replace(string(text), "publish, subscribe,", "publish,", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range c.nodes {
+		n.Stop(t)
+		n.Restart(t)
+	}
+	for i := range c.nodes {
+		c.await(i, viewerKey, "[{paused "+owner+" not_allowed}]")
+	}
 }

@@ -64,6 +64,11 @@ func (callStage) do(x *exchange) error {
 		return x.publish()
 	case registry.TargetHub:
 		return x.operate()
+	case targetItself:
+		text := x.version.document()
+		x.resp = &response{status: http.StatusOK, header: http.Header{"Content-Type": {"application/json"}, "Cache-Control": {"no-cache"}},
+			body: readerOf(text), length: int64(len(text)), final: true}
+		return nil
 	}
 	return x.callUpstream()
 }
@@ -74,7 +79,8 @@ const bodyTime = 30 * time.Second
 // callUpstream calls the service.
 func (x *exchange) callUpstream() error {
 	v := x.version
-	req := &upstream.Request{Method: x.r.Method, Target: x.out.target, Header: x.out.header, ContentLength: x.out.length, Timeout: v.patience}
+	req := &upstream.Request{Method: x.r.Method, Target: x.out.target, Header: x.out.header, ContentLength: x.out.length, Timeout: v.patience,
+		Informational: x.hint}
 	var arrived *arriving
 	switch {
 	case !x.body.there:
@@ -94,6 +100,16 @@ func (x *exchange) callUpstream() error {
 	}
 	x.onEnd(func() { _ = resp.Body.Close() })
 	return x.take(resp)
+}
+
+// hint passes on early hints (RFC 8297), of which only the links concern the caller.
+func (x *exchange) hint(status int, header http.Header) {
+	if links := header["Link"]; status == http.StatusEarlyHints && len(links) > 0 && x.r.ProtoAtLeast(1, 1) {
+		h := x.w.Header()
+		h["Link"] = links
+		x.w.WriteHeader(status)
+		delete(h, "Link") // the response has its own
+	}
 }
 
 // upstreamFailed tells whose fault it is that there is no response.
@@ -168,6 +184,8 @@ func (x *exchange) publish() error {
 	}
 	p := Publication{ContentType: "application/octet-stream", Body: x.body.held, Granted: v.verifier != nil}
 	switch given := x.r.Header["Content-Type"]; {
+	case x.body.kind != "":
+		p.ContentType = x.body.kind
 	case len(given) > 1:
 		return multiple("Content-Type", len(given))
 	case len(given) == 1 && given[0] != "":

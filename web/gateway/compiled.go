@@ -1,18 +1,22 @@
 package gateway
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"net/http"
 	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"quorumhub/web/gateway/negotiate"
+	"quorumhub/web/gateway/openapi"
 	"quorumhub/web/gateway/registry"
 	"quorumhub/web/gateway/upstream"
 	"quorumhub/web/gateway/webhook"
@@ -28,6 +32,8 @@ type compiled struct {
 	pools    map[string]*pooled
 	minted   map[string]*minted // by upstream
 	named    map[string]bool    // services with a label of their own
+	// itself describes the registry's services, for all who can prove who they are.
+	itself   *version
 	known    map[[2]string]bool // service and version
 	loadedAt time.Time
 	errors   []string // about this node: what it cannot serve
@@ -50,22 +56,24 @@ type service struct {
 // version is one version of a service, ready to serve.
 type version struct {
 	*registry.Version
-	service  *service
-	way      Way
-	sequence bool  // way is one
-	unusable error // why callers cannot be authenticated; nil: they can
-	params   []param
-	produces []negotiate.Format
-	schema   *jsonschema.Schema // of the request's body; nil: any
-	asks     *shape             // of the request's body, with schema
-	answers  *shape             // of the response; nil: no schema
-	verifier webhook.Verifier   // nil: no webhook
-	scheme   string             // of the verifier
-	pool     *upstream.Pool     // nil: the target is no upstream, or cannot be called
-	minted   *minted            // nil: the service gets no token
-	patience time.Duration      // how long the service may take to begin its answer
+	service    *service
+	way        Way
+	sequence   bool  // way is one
+	unusable   error // why callers cannot be authenticated; nil: they can
+	params     []param
+	produces   []negotiate.Format
+	schema     *jsonschema.Schema // of the request's body; nil: any
+	asks       *shape             // of the request's body, with schema
+	answers    *shape             // of the response; nil: no schema
+	protection *protection        // nil: none
+	verifier   webhook.Verifier   // nil: no webhook
+	scheme     string             // of the verifier
+	pool       *upstream.Pool     // nil: the target is no upstream, or cannot be called
+	minted     *minted            // nil: the service gets no token
+	patience   time.Duration      // how long the service may take to begin its answer
 	// keyHeader names the header that is a message's key; empty: none.
 	keyHeader  string
+	document   func() []byte // of targetItself
 	rateName   string
 	ratePolicy []string
 }
@@ -126,8 +134,33 @@ func (g *Gateway) compile(a Active, before *compiled) (_ *compiled, err error) {
 		}
 		c.services = append(c.services, s)
 	}
-	return c, nil
+	return c, c.describeItself(g)
 }
+
+// describeItself adds the route of the OpenAPI document.
+func (c *compiled) describeItself(g *Gateway) error {
+	s := &service{Service: &registry.Service{Name: "openapi", URI: "openapi.json"}, counters: g.metrics.of(serviceOther)}
+	way, err := g.Callers.Way(registry.AuthDefault, nil)
+	if err != nil {
+		return err
+	}
+	c.itself = &version{Version: &registry.Version{Version: "1", Status: registry.StatusActive, Methods: []string{http.MethodGet, http.MethodHead}, Auth: registry.AuthDefault,
+		Target: registry.Target{Kind: targetItself}}, service: s, way: way, document: sync.OnceValue(func() []byte { return openapi.Describe(c.registry) })}
+	return nil
+}
+
+// targetItself is the gateway's description of its services.
+const targetItself registry.TargetKind = "openapi"
+
+// How the gateway treats the addresses of every upstream.
+const (
+	ejectAfter  = 3 // failures in a row
+	ejectFor    = 5 * time.Second
+	ejectMost   = 5 * time.Minute
+	connectTime = 3 * time.Second
+	pieceTime   = 30 * time.Second // for each piece of a response
+	maxInFlight = 2048
+)
 
 // poolFor returns the pool of an upstream: the present one if nothing about it has changed.
 func (g *Gateway) poolFor(u registry.Upstream, before *compiled) (*pooled, error) {
@@ -141,7 +174,9 @@ func (g *Gateway) poolFor(u registry.Upstream, before *compiled) (*pooled, error
 		return nil, err
 	}
 	pool, err := upstream.New(upstream.Config{Name: u.Name, URLs: u.URLs, Retry: u.Retry, Headers: u.Headers, Timeout: u.Timeout,
-		Breaker: upstream.Breaker{Failures: u.Breaker.Failures, OpenFor: u.Breaker.OpenFor}}, transport, g.Log)
+		Breaker:        upstream.Breaker{Failures: cmp.Or(u.Breaker.Failures, -1), OpenFor: u.Breaker.OpenFor},
+		Eject:          upstream.Eject{Failures: ejectAfter, For: ejectFor, Max: ejectMost},
+		ConnectTimeout: connectTime, IdleTimeout: pieceTime, MaxInFlight: maxInFlight}, transport, g.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -176,6 +211,9 @@ func (g *Gateway) compileVersion(c *compiled, s *service, rv *registry.Version, 
 		v.asks = shapeOf(v.schema)
 	}
 	v.answers = shapeOf(c.registry.Schemas[rv.Response.Schema])
+	if v.protection, err = compileProtect(c.registry, rv.Protect); err != nil {
+		return nil, fmt.Errorf("protect: %w", err)
+	}
 	if rv.Verifier != "" {
 		if v.verifier = verifiers[rv.Verifier]; v.verifier == nil {
 			return nil, fmt.Errorf("verifier: %s does not exist", rv.Verifier)
@@ -190,10 +228,11 @@ func (g *Gateway) compileVersion(c *compiled, s *service, rv *registry.Version, 
 			v.patience = min(v.patience, c.registry.Upstreams[rv.Target.Name].Timeout)
 		}
 	}
-	if name, ok := strings.CutPrefix(rv.Key, "header:"); ok {
-		v.keyHeader = name
-	} else if rv.Key != "" {
-		return nil, fmt.Errorf("key: %q; expected header:<name>", rv.Key)
+	if v.keyHeader, err = keyHeaderOf(rv.Key); err != nil {
+		return nil, fmt.Errorf("key: %w", err)
+	}
+	if err := v.options().Check(); err != nil {
+		return nil, fmt.Errorf("response: %w", err)
 	}
 	if l := rv.Limits.Rate; l.Requests > 0 {
 		v.rateName = strconv.Quote(s.Name + "-" + rv.Version)
@@ -202,9 +241,19 @@ func (g *Gateway) compileVersion(c *compiled, s *service, rv *registry.Version, 
 	return v, nil
 }
 
+// keyHeaderOf returns the header that a message's key is in.
+func keyHeaderOf(key string) (string, error) {
+	name, ok := strings.CutPrefix(key, "header:")
+	if key != "" && !ok {
+		return "", fmt.Errorf("%q; expected header: and the name of a header", key)
+	}
+	return name, nil
+}
+
 func webhookConfig(v registry.Verifier) webhook.Config {
 	return webhook.Config{Scheme: v.Scheme, Secrets: v.Secrets, Tolerance: v.Tolerance, Header: v.Header, Algorithm: v.Algorithm,
-		Encoding: v.Encoding, Prefix: v.Prefix, TimestampHeader: v.TimestampHeader, IDHeader: v.IDHeader}
+		Encoding: v.Encoding, Prefix: v.Prefix, TimestampHeader: v.TimestampHeader, IDHeader: v.IDHeader,
+		TimestampFormat: v.TimestampFormat, EventHeader: v.EventHeader, Signed: v.Signed}
 }
 
 // reserved reports whether a prefix would hide paths of the hub itself.

@@ -47,6 +47,12 @@ func (enrichStage) do(x *exchange) error {
 			h[name] = []string{value}
 		}
 	}
+	if x.body.kind != "" {
+		h["Content-Type"] = []string{x.body.kind}
+		for _, name := range []string{"Content-Digest", "Repr-Digest", "Digest", "Content-Md5"} {
+			delete(h, name) // of what was sent, which was opened
+		}
+	}
 	v := x.version
 	set(correlationHeader, x.correlation)
 	set(traceParent, x.trace.parent)

@@ -2,11 +2,13 @@ package gateway
 
 import (
 	"context"
+	"crypto/x509"
 	"io"
 	"net/http"
 	"time"
 
 	"quorumhub/web/gateway/negotiate"
+	"quorumhub/web/gateway/protect"
 	"quorumhub/web/gateway/registry"
 	"quorumhub/web/gateway/webhook"
 	"quorumhub/web/problem"
@@ -39,6 +41,11 @@ type exchange struct {
 	want  negotiate.Choice // of the response's format
 	wants bool             // want says something
 
+	signer    *x509.Certificate  // of the payload; nil: it was not signed
+	recipient *protect.Recipient // of the response; nil: it is not encrypted
+	released  []string           // the permissions by which something of the response is released; nil: all of it is
+	pointers  []string           // what they release
+
 	out      outgoing
 	resp     *response
 	doc      *document // of the response, once it has been looked into
@@ -59,8 +66,9 @@ type exchange struct {
 // body is the body of a request.
 type body struct {
 	held  []byte
-	isIn  bool // held is all of it
-	there bool // there is one
+	isIn  bool   // held is all of it
+	there bool   // there is one
+	kind  string // content type of what was inside; empty: the request's own
 }
 
 // outgoing is the request to an upstream.

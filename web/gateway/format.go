@@ -54,7 +54,7 @@ func (x *exchange) formatParam() (given []string) {
 // readsResponse reports whether the response may have to be looked into, so that it must not be compressed or partial.
 func (x *exchange) readsResponse() bool {
 	v := x.version
-	if v.Response.Unwrap || len(v.Response.Strip) > 0 || v.Protect != nil && (len(v.Protect.Release) > 0 || v.Protect.Encrypt != "") {
+	if v.Response.Unwrap || len(v.Response.Strip) > 0 || v.protection != nil && (len(v.protection.release) > 0 || v.protection.encrypt) {
 		return true
 	}
 	if !x.wants {

@@ -28,6 +28,8 @@ type Options struct {
 	Operations Operations
 	Transports Transports
 	Tokens     *TokenOptions // nil: services behind get no tokens
+	// Loaded is called with each registry just before it is in force, and returns what of it cannot be applied. nil: nobody is told.
+	Loaded func(*registry.Registry) []string
 
 	Log      *slog.Logger          // nil: nothing is logged
 	Registry prometheus.Registerer // nil: no metrics
@@ -120,6 +122,9 @@ func (g *Gateway) load() {
 		g.failure.Store(&text)
 		g.Log.Error("the gateway's registry cannot be served; the last good one goes on", slog.String("hash", active.Hash), slog.String("error", text))
 		return
+	}
+	if g.Loaded != nil {
+		next.errors = append(next.errors, g.Loaded(next.registry)...)
 	}
 	g.current.Store(next)
 	g.failure.Store(nil)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -34,6 +35,13 @@ func (matchStage) do(x *exchange) error {
 	if x.at == nil {
 		return unknownRoute()
 	}
+	if x.r.URL.EscapedPath() == x.at.registry.Prefix+"/openapi.json" {
+		x.version = x.at.itself
+		if v := x.version; !slices.Contains(v.Methods, x.r.Method) {
+			x.choice = notAllowed(x.r.Method, strings.Join(v.Methods, ", "))
+		}
+		return nil
+	}
 	m, err := x.at.router.Find(x.r.Method, x.r.URL.EscapedPath())
 	var shape *registry.PathError
 	switch {
@@ -62,11 +70,15 @@ func (matchStage) do(x *exchange) error {
 	case choice.Alias != nil && choice.Alias.Status != 0:
 		x.move = m.Location(choice.Service) // whatever the method
 	case choice.Outcome == registry.MethodNotAllowed:
-		allow := strings.Join(m.Allowed(v.Version.Version), ", ")
-		x.choice = fault(http.StatusMethodNotAllowed, codeMethod, "is %s; this route accepts %s", problem.Quote(x.r.Method), allow)
-		x.choice.Param, x.choice.Allow = "method", allow
+		x.choice = notAllowed(x.r.Method, strings.Join(m.Allowed(v.Version.Version), ", "))
 	}
 	return nil
+}
+
+func notAllowed(method, allow string) *problem.Details {
+	d := fault(http.StatusMethodNotAllowed, codeMethod, "is %s; this route accepts %s", problem.Quote(method), allow)
+	d.Param, d.Allow = "method", allow
+	return d
 }
 
 // retired is the answer for a version whose life is over.

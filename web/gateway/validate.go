@@ -65,12 +65,17 @@ func (validateStage) do(x *exchange) error {
 	if x.r.ContentLength > v.MaxBody {
 		return tooLarge(v.MaxBody)
 	}
-	format, err := x.checkConsumes()
-	if err != nil {
-		return err
+	if p := v.protection; p != nil && (len(p.keys) > 0 || p.verify) {
+		return nil // what is inside is checked once it is there
 	}
-	if v.schema == nil || x.version.Protect != nil && x.version.Protect.Decrypt != "" {
-		return nil // what is encrypted is checked once it is decrypted
+	return x.checkContent()
+}
+
+// checkContent checks the body's format and, against the schema, its content.
+func (x *exchange) checkContent() error {
+	format, err := x.checkConsumes()
+	if err != nil || x.version.schema == nil {
+		return err
 	}
 	return x.checkSchema(format)
 }
@@ -134,6 +139,9 @@ func (p *param) check(given []string) string {
 // checkConsumes returns the body's format, empty if it is neither JSON nor XML, and refuses what the version does not consume.
 func (x *exchange) checkConsumes() (registry.Format, error) {
 	given := x.r.Header["Content-Type"]
+	if x.body.kind != "" {
+		given = []string{x.body.kind}
+	}
 	if len(given) > 1 {
 		return "", multiple("Content-Type", len(given))
 	}

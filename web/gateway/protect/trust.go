@@ -77,12 +77,12 @@ func LoadTrust(f TrustFiles) (*Trust, error) {
 		return nil, errors.New("trust: no roots; expected at least one file of certificates")
 	}
 	for _, name := range f.Roots {
-		if err := addAuthorities(t.roots, name); err != nil {
+		if err := addFile(t.roots, name); err != nil {
 			return nil, err
 		}
 	}
 	for _, name := range f.Intermediates {
-		if err := addAuthorities(t.intermediates, name); err != nil {
+		if err := addFile(t.intermediates, name); err != nil {
 			return nil, err
 		}
 	}
@@ -106,6 +106,20 @@ func LoadTrust(f TrustFiles) (*Trust, error) {
 	return t, nil
 }
 
+// NewTrust makes a Trust of texts instead of files: certificates of authorities in PEM, and revocation lists in PEM or DER, which are never read again; nil: none. Errors name the text and the line.
+func NewTrust(roots, crl []byte) (*Trust, error) {
+	t := &Trust{roots: x509.NewCertPool(), intermediates: x509.NewCertPool(), usages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+	if err := addAuthorities(t.roots, "roots", roots); err != nil {
+		return nil, err
+	}
+	if crl == nil {
+		return t, nil
+	}
+	lists, err := parseCRLs("crl", crl)
+	t.lists = append(t.lists, &crlFile{lists: lists})
+	return t, err
+}
+
 // Err returns what is wrong with a file of revocation lists that has changed since it was last read well, or nil. Until it is
 // mended, the lists read before go on until their own ends.
 func (t *Trust) Err() error {
@@ -119,9 +133,17 @@ func (t *Trust) Err() error {
 	return errors.Join(errs...)
 }
 
-// addAuthorities adds the certificates of a PEM file.
-func addAuthorities(pool *x509.CertPool, name string) error {
-	blocks, err := readPEM(name)
+// addFile adds the certificates of a PEM file.
+func addFile(pool *x509.CertPool, name string) error {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("trust: %w", err)
+	}
+	return addAuthorities(pool, name, text)
+}
+
+func addAuthorities(pool *x509.CertPool, name string, text []byte) error {
+	blocks, err := parsePEM(name, text)
 	if err != nil {
 		return err
 	}
@@ -147,12 +169,8 @@ type pemBlock struct {
 	line int // at which it begins
 }
 
-// readPEM reads all blocks of a file. pem.Decode passes over what it cannot read; here that is an error.
-func readPEM(name string) ([]pemBlock, error) {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return nil, fmt.Errorf("trust: %w", err)
-	}
+// parsePEM reads all blocks of a text. pem.Decode passes over what it cannot read; here that is an error.
+func parsePEM(name string, text []byte) ([]pemBlock, error) {
 	begin := []byte("-----BEGIN ")
 	var blocks []pemBlock
 	for rest, line := text, 1; ; {
@@ -178,6 +196,9 @@ func readPEM(name string) ([]pemBlock, error) {
 
 // refresh reads the file again if it has changed. What cannot be read leaves the lists as they were, and sets err.
 func (f *crlFile) refresh() {
+	if f.name == "" {
+		return // of no file
+	}
 	info, err := os.Stat(f.name)
 	if err != nil {
 		f.err = fmt.Errorf("trust: %w", err)
@@ -186,7 +207,13 @@ func (f *crlFile) refresh() {
 	if info.ModTime().Equal(f.modified) && info.Size() == f.size && f.err == nil {
 		return
 	}
-	lists, err := readCRLs(f.name)
+	var lists []*revocations
+	der, err := os.ReadFile(f.name)
+	if err != nil {
+		err = fmt.Errorf("trust: %w", err)
+	} else {
+		lists, err = parseCRLs(f.name, der)
+	}
 	if f.err = err; err == nil {
 		f.lists, f.modified, f.size = lists, info.ModTime(), info.Size()
 	}
@@ -195,14 +222,10 @@ func (f *crlFile) refresh() {
 // Extensions that change what a revocation list says (RFC 5280 section 5.2): without reading them it would be misunderstood.
 var partialLists = []asn1.ObjectIdentifier{{2, 5, 29, 27}, {2, 5, 29, 28}}
 
-func readCRLs(name string) ([]*revocations, error) {
-	der, err := os.ReadFile(name)
-	if err != nil {
-		return nil, fmt.Errorf("trust: %w", err)
-	}
+func parseCRLs(name string, der []byte) (_ []*revocations, err error) {
 	blocks := []pemBlock{{&pem.Block{Type: "X509 CRL", Bytes: der}, 1}}
 	if bytes.Contains(der, []byte("-----BEGIN ")) {
-		if blocks, err = readPEM(name); err != nil {
+		if blocks, err = parsePEM(name, der); err != nil {
 			return nil, err
 		}
 	}

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"encoding/base64"
 	"fmt"
 	"maps"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"quorumhub/web/gateway/token"
+	"quorumhub/web/gateway/webhook"
 )
 
 // checker notes what is wrong with a registry's meaning. What is already wrong in its form is passed over.
@@ -32,13 +34,13 @@ type checker struct {
 
 // fail notes a mistake at a path of keys and indices.
 func (c *checker) fail(detail string, path ...any) {
+	if len(c.found) >= maxMistakes {
+		c.more++
+		return
+	}
 	n, where := find(c.root, path)
 	at := positionOf(n)
 	if c.flawed[at] {
-		return
-	}
-	if len(c.found) >= maxMistakes {
-		c.more++
 		return
 	}
 	c.found = append(c.found, Mistake{Position: at, Path: where.String(), Detail: detail})
@@ -295,29 +297,31 @@ func (c *checker) topicName(name string, path []any) {
 
 func (c *checker) verifier(name string, v Verifier) {
 	path := in("verifiers", name)
-	if len(v.Secrets) == 0 {
-		c.fail("has no secret, expected secret: ${NAME} or a list of secrets", path...)
+	config := v.Config
+	if slices.ContainsFunc(config.Secrets, refers) { // of a draft, or walk says so
+		config.Secrets = []string{"whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 32))} // one that every scheme takes
 	}
-	if v.Tolerance != 0 && (v.Tolerance < time.Second || v.Tolerance > 24*time.Hour) {
-		c.failf(below(path, "tolerance"), "got %s, expected 1s to 24h", v.Tolerance)
-	}
-	for i, s := range v.Secrets {
-		if len(s) < 8 && !(c.draft && refers(s)) {
-			c.failf(path, "secret %d has %d bytes, expected at least 8", i+1, len(s))
-		}
-	}
-	if v.Scheme == "hmac" {
-		if v.Header == "" {
-			c.fail("is missing: hmac needs to know the header with the signature", below(path, "header")...)
-		}
+	_, err := webhook.New(config)
+	if err == nil {
 		return
 	}
-	for _, field := range []struct{ name, value string }{{"header", v.Header}, {"algorithm", v.Algorithm}, {"encoding", v.Encoding},
-		{"prefix", v.Prefix}, {"timestamp_header", v.TimestampHeader}, {"id_header", v.IDHeader}} {
-		if field.value != "" {
-			c.failf(below(path, field.name), "is only for scheme: hmac; %s says it itself", v.Scheme)
+	// What is wrong begins with the name of a key.
+	key, _, _ := strings.Cut(err.Error(), " ")
+	key, index, _ := strings.Cut(key, "[")
+	at := below(path, key)
+	if key == "secrets" {
+		at = path
+		if n, err := strconv.Atoi(strings.TrimSuffix(index, "]")); err == nil && n < len(v.Secrets) {
+			at = below(path, "secrets", n)
+			if node, _ := find(c.root, path); valueOf(node, "secret") != nil {
+				at = below(path, "secrets", n-1)
+				if n == 0 {
+					at = below(path, "secret")
+				}
+			}
 		}
 	}
+	c.failf(at, "%s", err)
 }
 
 func (c *checker) sequence(name string, steps []Step) {

@@ -14,28 +14,32 @@ import (
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v3"
 )
 
 // trust reads the files of authorities.
 func (c *checker) trust() {
-	for _, name := range slices.Sorted(maps.Keys(c.reg.Trust)) {
+	n := valueOf(c.root, "trust")
+	if n == nil {
+		return
+	}
+	pairs(n, func(name string, v *yaml.Node) {
 		at := in("trust", name)
 		t := Trust{Name: name}
-		n, _ := find(c.root, at)
-		if roots := valueOf(n, "roots"); roots != nil {
+		if roots := valueOf(v, "roots"); roots != nil {
 			t.Roots = c.file(text(roots), below(at, "roots"))
 			if err := certificates(t.Roots); t.Roots != nil && err != nil {
 				c.failf(below(at, "roots"), "%s: %s", clip(text(roots)), err)
 			}
 		}
-		if crl := valueOf(n, "crl"); crl != nil {
+		if crl := valueOf(v, "crl"); crl != nil {
 			t.CRL = c.file(text(crl), below(at, "crl"))
 			if err := revocations(t.CRL); t.CRL != nil && err != nil {
 				c.failf(below(at, "crl"), "%s: %s", clip(text(crl)), err)
 			}
 		}
 		c.reg.Trust[name] = t
-	}
+	})
 }
 
 // certificates checks PEM text of certificates.

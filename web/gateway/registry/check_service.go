@@ -292,7 +292,10 @@ func (c *checker) targetPath(s *Service, p string, path []any) {
 			c.failf(path, "has {%s}, which the URI %q does not have", clip(name), clip(s.URI))
 		}
 	}
-	plain := strings.NewReplacer("{", "", "}", "").Replace(p)
+	plain := p
+	if len(parts) > 0 {
+		plain = strings.NewReplacer("{", "", "}", "").Replace(p)
+	}
 	if detail := pathMistake(plain); detail != "" && p != "" {
 		c.fail(detail, path...)
 	}

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"cmp"
 	"encoding/json"
 	"strconv"
 	"strings"
@@ -281,13 +280,16 @@ func (d *decoder) verifier(name string, n *yaml.Node) Verifier {
 			r.Prefix = text(v)
 		case "timestamp_header":
 			r.TimestampHeader = text(v)
+		case "timestamp_format":
+			r.TimestampFormat = text(v)
+		case "event_header":
+			r.EventHeader = text(v)
+		case "signed":
+			r.Signed = text(v)
 		case "id_header":
 			r.IDHeader = text(v)
 		}
 	})
-	if r.Scheme == "hmac" {
-		r.Algorithm, r.Encoding = cmp.Or(r.Algorithm, "sha256"), cmp.Or(r.Encoding, "hex")
-	}
 	return r
 }
 

@@ -17,14 +17,17 @@ const (
 	MaxFiles     = 1000
 	MaxFileBytes = 1 << 20
 
-	maxURIBytes    = 512
-	maxSegments    = 16 // of a URI
-	maxParts       = 8  // {name} segments of a URI
-	maxTimeout     = 10 * time.Minute
-	maxMaxBody     = 1 << 30
-	maxDepth       = 64 // of nested values
-	maxListEntries = 20_000
-	maxMistakes    = 100
+	maxURIBytes = 512
+	maxSegments = 16 // of a URI
+	maxParts    = 8  // {name} segments of a URI
+	maxTimeout  = 10 * time.Minute
+	maxMaxBody  = 1 << 30
+	maxDepth    = 64  // of nested values
+	maxItems    = 100 // of a list
+	maxServices = 20_000
+	maxTopics   = 1_000
+	maxNames    = 20_000 // of a mapping of names
+	maxMistakes = 100
 )
 
 // forms are the forms of scalars. Their patterns are also those of the JSON Schema.

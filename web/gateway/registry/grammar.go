@@ -1,5 +1,7 @@
 package registry
 
+import "quorumhub/web/gateway/webhook"
+
 // grammar is the shape of a whole registry.
 func grammar() *shape {
 	f := newForms()
@@ -16,8 +18,8 @@ func grammar() *shape {
 		key("sequences", names(f.name, some(g.step(), "step"), "sequence"), "Sequences of authentication steps."),
 		key("trust", names(f.name, g.trust(), "trust"), "Authorities that certificates of partners are checked against."),
 		key("keys", names(f.name, g.key(), "key"), "The hub's own private keys, which decrypt protected requests."),
-		key("services", list(g.service(), "service"), "What the gateway serves."),
-		key("topics", list(g.topic(), "topic"), "Policies of topics; the first that matches applies."),
+		key("services", list(g.service(), "service").atMost(maxServices), "What the gateway serves."),
+		key("topics", list(g.topic(), "topic").atMost(maxTopics), "Policies of topics; the first that matches applies."),
 		key("$schema", scalar(f.line), "The JSON Schema, for editors; ignored."),
 	)
 }
@@ -58,16 +60,19 @@ func (g *words) upstream() *shape {
 
 func (g *words) verifier() *shape {
 	return object(
-		required("scheme", scalar(oneOf("github", "stripe", "slack", "standard-webhooks", "hmac")), "How the sender signs."),
+		required("scheme", scalar(oneOf(webhook.SchemeGitHub, webhook.SchemeStripe, webhook.SchemeSlack, webhook.SchemeStandardWebhooks, webhook.SchemeHMAC)), "How the sender signs."),
 		key("secret", secret(g.secretText), "The shared secret, as a reference."),
 		key("secrets", some(secret(g.secretText), "secret"), "Several shared secrets, while they are rotated."),
 		key("tolerance", scalar(g.duration), "How far the sender's clock may be off; default: 5m."),
 		key("header", scalar(g.headerName), "hmac: the header with the signature."),
-		key("algorithm", scalar(oneOf("sha256", "sha384", "sha512", "sha1")), "hmac: the hash; default: sha256."),
+		key("algorithm", scalar(oneOf("sha256", "sha384", "sha512")), "hmac: the hash; default: sha256."),
 		key("encoding", scalar(oneOf("hex", "base64")), "hmac: of the signature; default: hex."),
 		key("prefix", scalar(g.line), "hmac: what stands before the signature, such as sha256=."),
 		key("timestamp_header", scalar(g.headerName), "hmac: the header with the time."),
+		key("timestamp_format", scalar(oneOf("unix", "unix_ms", "rfc3339")), "hmac: of the time; default: unix (seconds)."),
 		key("id_header", scalar(g.headerName), "hmac: the header with the delivery's ID."),
+		key("event_header", scalar(g.headerName), "hmac: the header with the kind of event."),
+		key("signed", scalar(g.line), "hmac: the text that is signed, of {body}, {timestamp} and {id}; default: {body}, or {timestamp}.{body}."),
 	)
 }
 

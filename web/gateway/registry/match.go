@@ -175,3 +175,6 @@ func (s *Service) FullURI(uri string) string {
 	}
 	return strings.TrimPrefix(uri+"/*", "/")
 }
+
+// Parts returns the names in braces of the service's URI, in its order.
+func (s *Service) Parts() []string { return partsOf(s.URI) }

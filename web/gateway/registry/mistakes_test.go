@@ -120,9 +120,9 @@ func badRegistries() map[string]bad {
 		"bad reference":        {"version: 1\nverifiers: {g: {scheme: github, secret: \"${A-B}\"}}\n", "${A-B} is not a reference"},
 		"open reference":       {"version: 1\nverifiers: {g: {scheme: github, secret: \"${A\"}}\n", "a reference begins with ${ and does not end"},
 		"reference elsewhere":  {strings.Replace(version(""), "a:/x", "a:/${X}", 1), "references are only possible in URLs, headers and secrets"},
-		"verifier, no secret":  {"version: 1\nverifiers: {g: {scheme: github}}\n", "verifiers.g: has no secret"},
-		"hmac, no header":      {"version: 1\nverifiers: {g: {scheme: hmac, secret: \"${A}\"}}\n", "verifiers.g.header: is missing"},
-		"header, no hmac":      {"version: 1\nverifiers: {g: {scheme: github, secret: \"${A}\", header: X}}\n", "verifiers.g.header: is only for scheme: hmac"},
+		"verifier, no secret":  {"version: 1\nverifiers: {g: {scheme: github}}\n", "verifiers.g: secrets is empty; expected what the sender signs with"},
+		"hmac, no header":      {"version: 1\nverifiers: {g: {scheme: hmac, secret: \"${LONG_ENOUGH}\"}}\n", "verifiers.g.header: header is"},
+		"header, no hmac":      {"version: 1\nverifiers: {g: {scheme: github, secret: \"${LONG_ENOUGH}\", header: X}}\n", "verifiers.g.header: header is set, but github says itself how it signs"},
 		"hub as upstream":      {"version: 1\nupstreams: {a: {urls: [http://127.0.0.1:8080/v1]}}\n", "upstreams.a.urls[0]: is the hub itself"},
 		"metadata address":     {"version: 1\nupstreams: {a: {urls: [http://169.254.169.254]}}\n", "upstreams.a.urls[0]: 169.254.169.254 is not an address of a service"},
 		"user in a URL":        {"version: 1\nupstreams: {a: {urls: [\"http://u:p@h\"]}}\n", "upstreams.a.urls[0]: got "},
@@ -140,6 +140,7 @@ func badRegistries() map[string]bad {
 		"bad topic pattern":    {"version: 1\ntopics: [{match: \"a/**/b\", deliver: {strip: [/x]}}]\n", "topics[0].match: has ** in the middle"},
 		"idle topic":           {"version: 1\ntopics: [{match: a}]\n", "topics[0]: does nothing"},
 		"bad host":             {"version: 1\ntopics: [{match: a, subscribe: {callback_hosts: [\"*x.example\"]}}]\n", "callback_hosts[0]: got"},
+		"too many aliases":     {two("s", "x", "t", "y", "aliases: ["+strings.Repeat("{uri: z}, ", 101)+"], "), "services[1].aliases: 101 entries, expected at most 100"},
 		"bad pointer":          {"version: 1\ntopics: [{match: a, deliver: {strip: [x]}}]\n", `strip[0]: got "x", expected a JSON pointer`},
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"quorumhub/web/gateway/webhook"
 )
 
 // Document is a registry as it is applied and replicated: its text and everything the text refers to.
@@ -91,12 +93,9 @@ type Token struct {
 
 // Verifier checks that a webhook comes from its sender.
 type Verifier struct {
-	Name      string
-	Scheme    string // github, stripe, slack, standard-webhooks or hmac
-	Secrets   []string
-	Tolerance time.Duration // 0: the scheme's own
-	// The rest is for hmac.
-	Header, Algorithm, Encoding, Prefix, TimestampHeader, IDHeader string
+	Name string
+	// Config is what webhook.New takes.
+	webhook.Config
 }
 
 // Step is one step of a sequence.

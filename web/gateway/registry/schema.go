@@ -26,7 +26,7 @@ func (s *shape) schema() map[string]any {
 	case scalarKind:
 		return s.scalarSchema()
 	case listKind:
-		out := map[string]any{"type": []string{"array", "null"}, "items": s.item.schema(), "maxItems": maxListEntries}
+		out := map[string]any{"type": []string{"array", "null"}, "items": s.item.schema(), "maxItems": s.most}
 		if s.nonEmpty {
 			out["type"], out["minItems"] = "array", 1
 		}
@@ -48,7 +48,7 @@ func (s *shape) schema() map[string]any {
 		return out
 	case namesKind:
 		return map[string]any{"type": []string{"object", "null"}, "propertyNames": (&shape{form: s.form, literal: true}).textSchema(),
-			"additionalProperties": s.item.schema(), "maxProperties": maxListEntries}
+			"additionalProperties": s.item.schema(), "maxProperties": maxNames}
 	default:
 		return map[string]any{}
 	}

@@ -16,6 +16,7 @@ type shape struct {
 	itemName string
 	members  []member
 	nonEmpty bool // of lists
+	most     int  // entries of a list
 	// references says that ${NAME} in the value stands for a secret, literal that it stands for itself. Elsewhere it is a mistake.
 	references, literal bool
 	// secret says that the value must not be written in the text itself.
@@ -74,12 +75,18 @@ func (s *shape) memberNames() []string {
 func object(members ...member) *shape { return &shape{kind: objectKind, members: members} }
 
 func list(item *shape, itemName string) *shape {
-	return &shape{kind: listKind, item: item, itemName: itemName}
+	return &shape{kind: listKind, item: item, itemName: itemName, most: maxItems}
 }
 
 // some is a list that must not be empty.
 func some(item *shape, itemName string) *shape {
-	return &shape{kind: listKind, item: item, itemName: itemName, nonEmpty: true}
+	return &shape{kind: listKind, item: item, itemName: itemName, most: maxItems, nonEmpty: true}
+}
+
+// atMost bounds the entries of a list.
+func (s *shape) atMost(n int) *shape {
+	s.most = n
+	return s
 }
 
 func names(form *form, item *shape, itemName string) *shape {

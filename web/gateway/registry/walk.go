@@ -62,8 +62,8 @@ func (w *walk) list(n *yaml.Node, s *shape, where *place) {
 		return
 	case s.nonEmpty && len(n.Content) == 0:
 		w.fail(n, where, "is empty, expected at least one %s", s.itemName)
-	case len(n.Content) > maxListEntries:
-		w.fail(n, where, "%d entries, expected at most %d", len(n.Content), maxListEntries)
+	case len(n.Content) > s.most:
+		w.fail(n, where, "%d entries, expected at most %d", len(n.Content), s.most)
 		return
 	}
 	for i, item := range n.Content {
@@ -117,8 +117,8 @@ func (w *walk) names(n *yaml.Node, s *shape, where *place) {
 		w.fail(n, where, "%s, expected names of a %s each with a value", kindOf(n), s.itemName)
 		return
 	}
-	if len(n.Content)/2 > maxListEntries {
-		w.fail(n, where, "%d entries, expected at most %d", len(n.Content)/2, maxListEntries)
+	if len(n.Content)/2 > maxNames {
+		w.fail(n, where, "%d entries, expected at most %d", len(n.Content)/2, maxNames)
 		return
 	}
 	given := make(map[string]int, len(n.Content)/2)

@@ -15,7 +15,7 @@ import (
 // element of the list's name or without it; lists of scalars may also be separated by spaces. What is under a name of the author's is an
 // element of that name, or one with the item's name and a name attribute. DTDs and processing instructions are refused.
 func readXML(text []byte, s *shape, m *mistakes) *yaml.Node {
-	r := &xmlReader{text: text, mistakes: m, line: 1}
+	r := &xmlReader{text: text, mistakes: m, line: 1, column: 1}
 	root := r.read()
 	if root == nil {
 		return nil
@@ -44,19 +44,21 @@ type attr struct {
 type xmlReader struct {
 	*mistakes
 	text []byte
-	// line and lineStart belong to the last offset asked for.
-	offset, line, lineStart int
+	// line and column are those of offset, the last one asked for.
+	offset, line, column int
 }
 
 // position returns that of an offset, which must not be before the last one.
 func (r *xmlReader) position(offset int) Position {
 	for ; r.offset < offset; r.offset++ {
-		if r.text[r.offset] == '\n' {
-			r.line++
-			r.lineStart = r.offset + 1
+		switch c := r.text[r.offset]; {
+		case c == '\n':
+			r.line, r.column = r.line+1, 1
+		case utf8.RuneStart(c):
+			r.column++
 		}
 	}
-	return Position{r.line, utf8.RuneCount(r.text[r.lineStart:offset]) + 1}
+	return Position{r.line, r.column}
 }
 
 // read returns the root element, or nil if the text is not well-formed.

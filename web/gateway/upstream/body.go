@@ -55,7 +55,7 @@ func (e *exchange) countLocked(n int, err error) error {
 	case errors.Is(err, io.EOF) && announced && e.expected > 0:
 		err = io.ErrUnexpectedEOF
 	}
-	if err == io.EOF { //nolint:errorlint // readers return io.EOF itself at the end
+	if err == io.EOF || err == nil && announced && e.expected == 0 { //nolint:errorlint // readers return io.EOF itself at the end
 		e.sent = true
 	} else if err != nil && !e.detached && e.broken == nil {
 		e.broken = err

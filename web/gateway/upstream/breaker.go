@@ -12,7 +12,7 @@ type State string
 const (
 	StateClosed   State = "closed"    // calls go through
 	StateOpen     State = "open"      // calls are refused
-	StateHalfOpen State = "half_open" // one call goes through, to see
+	StateHalfOpen State = "half-open" // one call goes through, to see
 )
 
 // breaker is a circuit breaker. It is our own because a call that its client gives up says nothing about the upstream: it

@@ -96,8 +96,6 @@ func (p *Pool) prepare(r *Request) {
 	}
 	h := r.Header
 	removeHopByHop(h)
-	delete(h, "Host")
-	delete(h, "Content-Length") // of Request.ContentLength alone
 	for name, values := range p.headers {
 		h[name] = values
 	}

@@ -277,6 +277,14 @@ func TestRepeatsAreCountedAndEndByTheTimeout(t *testing.T) {
 			t.Errorf("%d attempts at an only address that asks to come back later, want 1", n)
 		}
 
+		s.set("a.example", status(503))
+		p = newPool(t, s, upstream.Config{URLs: only, Retry: 3, Breaker: off, Timeout: 60 * time.Millisecond})
+		start = time.Now()
+		expect(t, "outcome", call(t, p, "GET"), "503")
+		if took, n := time.Since(start), len(s.called()); n != 2 || took > 60*time.Millisecond {
+			t.Errorf("%d attempts in %v, want two, and no wait beyond the 60 ms", n, took)
+		}
+
 		s.set("a.example", silent)
 		p = newPool(t, s, upstream.Config{URLs: only, Retry: 10, Breaker: off, Timeout: 10 * time.Second, ConnectTimeout: 3 * time.Second})
 		start = time.Now()

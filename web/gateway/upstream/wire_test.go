@@ -256,6 +256,14 @@ func TestHopByHopFieldsStay(t *testing.T) {
 	if !strings.Contains(got, "X-Kept: yes") || !strings.HasSuffix(got, "ok") {
 		t.Errorf("the client got %q", got)
 	}
+	// What a caller has not cleaned is cleaned by Call, lengths and hosts included.
+	forgotten := http.Header{"Connection": {"X-Hop"}, "X-Hop": {"1"}, "Te": {"trailers"}, "Transfer-Encoding": {"chunked"}, "Content-Length": {"5"}, "Host": {"other"},
+		"Upgrade": {"websocket"}, "X-Kept": {"yes"}}
+	expect(t, "uncleaned", outcome(p.Call(t.Context(), &upstream.Request{Method: "GET", Target: "/", Header: forgotten})), "200")
+	sent, _ = head.Load().(string)
+	lines = strings.Split(strings.TrimSpace(sent), "\r\n")[1:]
+	slices.Sort(lines)
+	expect(t, "header sent", strings.Join(lines, "|"), "Host: "+strings.TrimPrefix(url, "http://")+"|X-Api-Key: s3cret|X-Env: prod|X-Kept: yes")
 }
 
 // TestEarlyHintsGoOn when somebody wants them; 100 Continue does not.

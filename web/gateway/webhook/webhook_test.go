@@ -247,6 +247,14 @@ func TestSecretsRotate(t *testing.T) {
 			t.Errorf("%s: %v, want good %v", text, err, ok)
 		}
 	}
+	g := vectors()["github, of its documentation"]
+	for _, prefix := range []string{"", "sha1=", "sha512=", "SHA256="} {
+		h := maps.Clone(g.header)
+		h.Set("X-Hub-Signature-256", prefix+strings.TrimPrefix(h.Get("X-Hub-Signature-256"), "sha256="))
+		if _, err := verifier(t, g.config).Verify(h, []byte(g.body), time.Unix(g.at, 0)); err == nil {
+			t.Errorf("github with %q in place of sha256=: accepted", prefix)
+		}
+	}
 	w := vectors()["standard webhooks, of its specification"]
 	good = w.header.Get("webhook-signature")
 	for text, ok := range map[string]bool{
@@ -283,6 +291,9 @@ func TestWebhooksThatCouldBeTakenApartDifferently(t *testing.T) {
 	n := verifier(t, webhook.Config{Scheme: "hmac", Secrets: []string{secret}, Header: "S", TimestampHeader: "T", Signed: "{timestamp}{body}"})
 	if _, err := n.Verify(header("S", hex.EncodeToString(mac(secret, "1614265330123")), "T", "1614265330123"), nil, time.Unix(1614265330, 0)); err == nil {
 		t.Error("the time took a part of the body")
+	}
+	if _, err := n.Verify(header("S", hex.EncodeToString(mac(secret, "16142653301")), "T", "16142653301"), nil, time.Unix(16142653301, 0)); err == nil {
+		t.Error("the time took a digit of the body")
 	}
 }
 

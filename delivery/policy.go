@@ -1,0 +1,49 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+
+	"quorumhub/delivery/egress"
+	"quorumhub/hub"
+)
+
+// push sends a message as its topic's policy asks.
+func (o *DispatcherOptions) push(ctx context.Context, e *Endpoint, m *hub.Message, topic, link string) PushResult {
+	c := contentOf(m, o.Parts, link, o.Notices)
+	if o.Policies != nil {
+		if p, ok := o.Policies.DeliveryPolicy(topic); ok {
+			if err := c.dress(p, m, o.Parts); err != nil {
+				return o.undressed(m, topic, err)
+			}
+		}
+	}
+	return o.Pusher.Push(ctx, e, c)
+}
+
+// dress makes the content what a policy wants to be sent.
+func (c *Content) dress(p hub.DeliveryPolicy, m *hub.Message, parts hub.PartReader) error {
+	c.Headers = p.Headers()
+	if !p.Transforms() {
+		return nil
+	}
+	body, err := p.Transform(m, parts)
+	if err != nil {
+		return err
+	}
+	c.Body, c.Blob = body, nil
+	return nil
+}
+
+// undressed is the result for a message that cannot be sent as its topic's policy asks: nothing was sent. Without its body another
+// attempt may do; what the policy does not accept becomes a dead letter, rather than being sent as it is.
+func (o *DispatcherOptions) undressed(m *hub.Message, topic string, err error) PushResult {
+	switch {
+	case errors.Is(err, hub.ErrTrimmed):
+		return PushResult{Outcome: PushCancelled, Reason: egress.ReasonCancelled}
+	case errors.Is(err, hub.ErrCorrupt):
+		return PushResult{Outcome: PushDown, Reason: egress.ReasonUnreadable}
+	}
+	o.Log.Warn("a message cannot be sent as the policy of its topic asks", "topic", topic, "message", m.ID(), "error", err)
+	return PushResult{Outcome: PushRefused, Reason: egress.ReasonPolicy}
+}
