@@ -34,6 +34,8 @@ type DispatcherOptions struct {
 	Credentials *credential.Book
 	// Notices are sent with the messages of deprecated topics; nil: there are none.
 	Notices *hub.TopicNotices
+	// References are what some subscriptions get in place of content; nil: none does.
+	References *References
 	// Policies change what is sent; nil: nothing.
 	Policies hub.DeliveryPolicies
 

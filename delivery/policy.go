@@ -18,6 +18,9 @@ func (o *DispatcherOptions) push(ctx context.Context, e *Endpoint, m *hub.Messag
 			}
 		}
 	}
+	if err := o.References.refer(e, m, topic, &c); err != nil {
+		return o.undressed(m, topic, err)
+	}
 	return o.Pusher.Push(ctx, e, c)
 }
 
