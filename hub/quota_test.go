@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -361,5 +362,56 @@ func TestTopicsFormerOwnersAreFenced(t *testing.T) {
 	e := &hubpb.Event{Kind: &hubpb.Event_RetentionSet{RetentionSet: &hubpb.RetentionSet{Topic: "p", Owner: alice}}}
 	if r := w.apply(e); r.Outcome != hub.OutcomeNotOwner {
 		t.Errorf("a subscriber: %+v", r)
+	}
+}
+
+// What is uploaded counts for whoever uploads it until it is published, dropped or too much: it fills the disk as well.
+func TestUploadsCountForWhoMakesThem(t *testing.T) {
+	stored := func(w *world, of string) int { return int(w.Usage(of).StoredBytes) }
+	part := func(blob string, index, size int) *hubpb.Event {
+		e := partAdded(blob, index, strings.Repeat("x", size))
+		if index == 0 {
+			by(bob, e, storing(50_000))
+		}
+		return e
+	}
+	w := newOwners(t)
+	w.apply(by(alice, registered("a")))
+	w.apply(part("one", 0, 10_000))
+	w.apply(part("one", 0, 10_000)) // a repetition
+	w.apply(part("one", 1, 10_000))
+	if got := stored(w, bob); got != 20_000 {
+		t.Fatalf("bob's uploads have %d bytes", got)
+	}
+	w.State = reloaded(t, w.State)
+	w.apply(publishBlob("a", "one", 2, 20_000, ""))
+	if got := stored(w, alice); stored(w, bob) != 0 || got < 20_000 || got > 20_100 {
+		t.Errorf("published to alice's topic: bob has %d, alice %d", stored(w, bob), got)
+	}
+	w.apply(part("two", 0, 30_000))
+	if r := w.apply(part("three", 0, 30_000)); quotaOf(r.Err("")) == nil {
+		t.Errorf("a first part beyond the quota: %+v", r)
+	}
+	if r := w.apply(part("two", 1, 30_000)); quotaOf(r.Err("")) == nil {
+		t.Errorf("another part beyond the quota: %+v", r)
+	}
+	if got := stored(w, bob); got != 0 || !w.fx.PartsReleased {
+		t.Errorf("an upload that is refused leaves %d bytes", got)
+	}
+	if r := w.apply(part("two", 1, 10)); r.Outcome != hub.OutcomeStale {
+		t.Errorf("it goes on: %+v", r)
+	}
+	w.apply(part("four", 0, 30_000))
+	w.apply(dropped(w.now.Add(time.Hour).UnixNano()))
+	if got := stored(w, bob); got != 0 {
+		t.Errorf("an upload that was given up leaves %d bytes", got)
+	}
+	// With room for one message of its own a principal can upload it.
+	w.apply(part("five", 0, 40_000))
+	if r := w.apply(by(bob, publishBlob("b", "five", 1, 40_000, ""), storing(50_000))); r.Outcome != hub.OutcomeOK || stored(w, bob) > 40_100 {
+		t.Errorf("to its own topic: %+v, %d bytes", r, stored(w, bob))
+	}
+	if hub.LevelOf(part("x", 0, 1)) != 3 || hub.LevelOf(part("x", 1, 1)) != 1 {
+		t.Error("older programs would not count it")
 	}
 }

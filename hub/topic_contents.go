@@ -22,8 +22,11 @@ func NewTopicContents(state StateReader) *TopicContents {
 	return c
 }
 
-// Of returns how subscriptions get the content of a topic; nil: in the deliveries, in the clear.
+// Of returns how subscriptions get the content of a topic; nil: in the deliveries, in the clear. It may be called on nil.
 func (c *TopicContents) Of(id TopicID) *TopicContent {
+	if c == nil {
+		return nil
+	}
 	all := c.now.Load()
 	if all == nil {
 		return nil

@@ -20,10 +20,10 @@ import (
 type ServiceOptions struct {
 	Source     gateway.Source
 	Transports gateway.Transports
-	// TokenKeys sign tokens for the services behind; nil: they get none.
-	TokenKeys TokenKeys
 	// Loaded is gateway.Options.Loaded; nil: nobody is told.
 	Loaded func(*registry.Registry) []string
+	// TokenKeys sign tokens for the services behind; nil: they get none.
+	TokenKeys TokenKeys
 }
 
 // newGateway makes the gateway if there is to be one.
@@ -252,7 +252,7 @@ func (p gatewayPorts) Publish(w http.ResponseWriter, r *http.Request, topic stri
 		out := hub.Publication{Topic: name, ContentType: pub.ContentType, Body: pub.Body, IdempotencyKey: pub.IdempotencyKey,
 			Authorized: pub.Granted && !hub.Reserved(name)}
 		for _, h := range pub.Headers {
-			out.Headers = append(out.Headers, hub.Header{Name: h.Name, Value: h.Value})
+			out.Headers = append(out.Headers, hub.Header{Name: h.Name, Value: h.Value, Carried: h.Carried})
 		}
 		receipt, err = p.Service.Publish(r.Context(), out)
 	}

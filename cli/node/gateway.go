@@ -160,6 +160,6 @@ func upstreamTransports(own []string) gateway.Transports {
 		}
 	}
 	return func(u registry.Upstream) (http.RoundTripper, error) {
-		return egress.NewUpstreamClient(u.URLs, nil, deny, egress.ClientOptions{})
+		return egress.NewUpstreamClient(u.URLs, nil, deny, egress.ClientOptions{ConnectTimeout: u.ConnectTimeout})
 	}
 }

@@ -198,8 +198,15 @@ func (n *Node) openRaft(ctx context.Context, in *inputs) (*raftlog.Node, error) 
 	w := newWaitingRoom(n.listener, n.secure)
 	defer w.close()
 	if !in.used() {
-		// Whoever starts the nodes one after another must not wait for the first one to serve.
+		// Whoever starts the nodes one after another must not wait for the first one to serve. From here on the watchdog counts.
 		n.systemd.ready("waiting for the other nodes of the cluster")
+		waiting, end := context.WithCancel(ctx)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			n.systemd.watch(waiting, func(context.Context) error { return nil })
+		}()
+		defer func() { end(); <-ended }()
 	}
 	return raftlog.Open(ctx, o)
 }

@@ -97,6 +97,7 @@ func NewOutbound(o OutboundOptions) *Outbound {
 		Namer: o.Namer, State: o.Store, Messages: o.Store, Parts: o.Store, Proposer: o.Raft, Secrets: o.Secrets, Clock: o.Raft, Log: o.Log,
 		Credentials: out.credentials,
 		Notices:     out.notices,
+		Contents:    out.contents,
 		References:  delivery.NewReferences(out.contents, o.References, o.Config.PublicURL(), o.Namer, o.Raft),
 		Policies:    o.Policies,
 		Pusher:      &delivery.Pusher{Client: o.Callbacks, Clock: o.Raft, UserAgent: agent},

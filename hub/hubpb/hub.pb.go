@@ -2090,6 +2090,7 @@ type Header struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // canonical
 	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Carried       bool                   `protobuf:"varint,3,opt,name=carried,proto3" json:"carried,omitempty"` // sent with deliveries
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2136,6 +2137,13 @@ func (x *Header) GetValue() string {
 		return x.Value
 	}
 	return ""
+}
+
+func (x *Header) GetCarried() bool {
+	if x != nil {
+		return x.Carried
+	}
+	return false
 }
 
 // BatchPublished appends several messages to one topic, all or none. Its result holds the offset of the first.
@@ -2238,6 +2246,7 @@ type BlobPartAdded struct {
 	Blob          []byte                 `protobuf:"bytes,1,opt,name=blob,proto3" json:"blob,omitempty"`    // random, chosen by the publishing node
 	Index         uint32                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"` // from 0
 	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	Caller        *Caller                `protobuf:"bytes,70,opt,name=caller,proto3" json:"caller,omitempty"` // with the first part: whose stored bytes the parts are until they are published
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2289,6 +2298,13 @@ func (x *BlobPartAdded) GetIndex() uint32 {
 func (x *BlobPartAdded) GetData() []byte {
 	if x != nil {
 		return x.Data
+	}
+	return nil
+}
+
+func (x *BlobPartAdded) GetCaller() *Caller {
+	if x != nil {
+		return x.Caller
 	}
 	return nil
 }
@@ -2595,6 +2611,7 @@ type SubscriptionRequested struct {
 	SecretGrace   int64                  `protobuf:"varint,41,opt,name=secret_grace,json=secretGrace,proto3" json:"secret_grace,omitempty"`       // seconds that the replaced secret keeps signing, with standard-webhooks
 	Extra         []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`                                       // sorted by name
 	Caller        *Caller                `protobuf:"bytes,70,opt,name=caller,proto3" json:"caller,omitempty"`                                     // becomes the owner once the request is verified
+	EncryptionKey string                 `protobuf:"bytes,110,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"` // public key to which deliveries are encrypted, as given; empty: none
 	SealedHeaders []byte                 `protobuf:"bytes,200,opt,name=sealed_headers,json=sealedHeaders,proto3" json:"sealed_headers,omitempty"` // sent with every request to the callback; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2733,6 +2750,13 @@ func (x *SubscriptionRequested) GetCaller() *Caller {
 		return x.Caller
 	}
 	return nil
+}
+
+func (x *SubscriptionRequested) GetEncryptionKey() string {
+	if x != nil {
+		return x.EncryptionKey
+	}
+	return ""
 }
 
 func (x *SubscriptionRequested) GetSealedHeaders() []byte {
@@ -7160,6 +7184,7 @@ type SubscriptionRow struct {
 	Owner             string                 `protobuf:"bytes,70,opt,name=owner,proto3" json:"owner,omitempty"` // principal; empty: none
 	PauseReason       PauseReason            `protobuf:"varint,71,opt,name=pause_reason,json=pauseReason,proto3,enum=quorumhub.v1.PauseReason" json:"pause_reason,omitempty"`
 	OperatorSignature string                 `protobuf:"bytes,81,opt,name=operator_signature,json=operatorSignature,proto3" json:"operator_signature,omitempty"` // as in SubscriptionSignatureSet; goes before signature
+	EncryptionKey     string                 `protobuf:"bytes,110,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"`            // as in SubscriptionRequested
 	SealedHeaders     []byte                 `protobuf:"bytes,200,opt,name=sealed_headers,json=sealedHeaders,proto3" json:"sealed_headers,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -7359,6 +7384,13 @@ func (x *SubscriptionRow) GetPauseReason() PauseReason {
 func (x *SubscriptionRow) GetOperatorSignature() string {
 	if x != nil {
 		return x.OperatorSignature
+	}
+	return ""
+}
+
+func (x *SubscriptionRow) GetEncryptionKey() string {
+	if x != nil {
+		return x.EncryptionKey
 	}
 	return ""
 }
@@ -7941,7 +7973,8 @@ type PendingBlobRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Parts         []uint64               `protobuf:"varint,1,rep,packed,name=parts,proto3" json:"parts,omitempty"` // their numbers, in order
 	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
-	At            int64                  `protobuf:"varint,3,opt,name=at,proto3" json:"at,omitempty"` // when the last part was added
+	At            int64                  `protobuf:"varint,3,opt,name=at,proto3" json:"at,omitempty"`      // when the last part was added
+	Owner         string                 `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"` // principal who adds them; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7995,6 +8028,13 @@ func (x *PendingBlobRow) GetAt() int64 {
 		return x.At
 	}
 	return 0
+}
+
+func (x *PendingBlobRow) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
 }
 
 // MessageBlobRow is a retained message whose body is a blob.
@@ -9314,10 +9354,11 @@ const file_hub_proto_rawDesc = "" +
 	"\aheaders\x18\x1e \x03(\v2\x14.quorumhub.v1.HeaderR\aheaders\x12,\n" +
 	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\x12\x1d\n" +
 	"\n" +
-	"key_window\x18G \x01(\rR\tkeyWindow\"2\n" +
+	"key_window\x18G \x01(\rR\tkeyWindow\"L\n" +
 	"\x06Header\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xdc\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x18\n" +
+	"\acarried\x18\x03 \x01(\bR\acarried\"\xdc\x02\n" +
 	"\x0eBatchPublished\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x127\n" +
 	"\x05items\x18\x02 \x03(\v2!.quorumhub.v1.BatchPublished.ItemR\x05items\x12#\n" +
@@ -9329,11 +9370,12 @@ const file_hub_proto_rawDesc = "" +
 	"key_window\x18G \x01(\rR\tkeyWindow\x1a=\n" +
 	"\x04Item\x12!\n" +
 	"\fcontent_type\x18\x01 \x01(\tR\vcontentType\x12\x12\n" +
-	"\x04body\x18\x02 \x01(\fR\x04body\"M\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\"{\n" +
 	"\rBlobPartAdded\x12\x12\n" +
 	"\x04blob\x18\x01 \x01(\fR\x04blob\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\"\xf4\x02\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12,\n" +
+	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\"\xf4\x02\n" +
 	"\rBlobPublished\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12!\n" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x12\n" +
@@ -9359,7 +9401,7 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"\b_max_ageB\f\n" +
 	"\n" +
-	"_max_bytes\"\xdf\x04\n" +
+	"_max_bytes\"\x86\x05\n" +
 	"\x15SubscriptionRequested\x12&\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x12.quorumhub.v1.ModeR\x04mode\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1b\n" +
@@ -9376,7 +9418,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x06scheme\x18( \x01(\tR\x06scheme\x12!\n" +
 	"\fsecret_grace\x18) \x01(\x03R\vsecretGrace\x12.\n" +
 	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\x12,\n" +
-	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\x12&\n" +
+	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\x12%\n" +
+	"\x0eencryption_key\x18n \x01(\tR\rencryptionKey\x12&\n" +
 	"\x0esealed_headers\x18\xc8\x01 \x01(\fR\rsealedHeaders\"<\n" +
 	"\fFormerSecret\x12\x16\n" +
 	"\x06sealed\x18\x01 \x01(\fR\x06sealed\x12\x14\n" +
@@ -9744,7 +9787,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x05freed\x18\x02 \x01(\x04R\x05freed\x12\x16\n" +
 	"\x06stride\x18\x03 \x01(\x04R\x06stride\x12!\n" +
 	"\fmark_offsets\x18\x04 \x03(\x04R\vmarkOffsets\x12\x1b\n" +
-	"\tmark_sums\x18\x05 \x03(\x04R\bmarkSums\"\xda\x06\n" +
+	"\tmark_sums\x18\x05 \x03(\x04R\bmarkSums\"\x81\a\n" +
 	"\x0fSubscriptionRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x1b\n" +
@@ -9773,7 +9816,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\x12\x14\n" +
 	"\x05owner\x18F \x01(\tR\x05owner\x12<\n" +
 	"\fpause_reason\x18G \x01(\x0e2\x19.quorumhub.v1.PauseReasonR\vpauseReason\x12-\n" +
-	"\x12operator_signature\x18Q \x01(\tR\x11operatorSignature\x12&\n" +
+	"\x12operator_signature\x18Q \x01(\tR\x11operatorSignature\x12%\n" +
+	"\x0eencryption_key\x18n \x01(\tR\rencryptionKey\x12&\n" +
 	"\x0esealed_headers\x18\xc8\x01 \x01(\fR\rsealedHeaders\"\xa9\x02\n" +
 	"\bGroupRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
@@ -9833,11 +9877,12 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"first_part\x182 \x01(\x04R\tfirstPart\x12\x14\n" +
 	"\x05owner\x18F \x01(\tR\x05owner\x12\x14\n" +
-	"\x05parts\x18G \x03(\x04R\x05parts\"J\n" +
+	"\x05parts\x18G \x03(\x04R\x05parts\"`\n" +
 	"\x0ePendingBlobRow\x12\x14\n" +
 	"\x05parts\x18\x01 \x03(\x04R\x05parts\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x0e\n" +
-	"\x02at\x18\x03 \x01(\x03R\x02at\"s\n" +
+	"\x02at\x18\x03 \x01(\x03R\x02at\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05owner\"s\n" +
 	"\x0eMessageBlobRow\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1d\n" +
@@ -10151,69 +10196,70 @@ var file_hub_proto_depIdxs = []int32{
 	13,  // 60: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
 	110, // 61: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
 	13,  // 62: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
-	20,  // 63: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
-	13,  // 64: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
-	26,  // 65: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
-	1,   // 66: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	30,  // 67: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	29,  // 68: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	13,  // 69: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
-	2,   // 70: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
-	3,   // 71: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
-	35,  // 72: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	27,  // 73: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
-	4,   // 74: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	3,   // 75: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
-	42,  // 76: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	5,   // 77: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
-	6,   // 78: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	7,   // 79: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
-	49,  // 80: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	50,  // 81: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
-	49,  // 82: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
-	52,  // 83: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	55,  // 84: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
-	52,  // 85: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
-	13,  // 86: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
-	8,   // 87: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	13,  // 88: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
-	13,  // 89: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
-	111, // 90: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
-	73,  // 91: quorumhub.v1.TopicContentSet.content:type_name -> quorumhub.v1.TopicContent
-	112, // 92: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
-	113, // 93: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
-	80,  // 94: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
-	114, // 95: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	86,  // 96: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	85,  // 97: quorumhub.v1.MetaRow.former_token_keys:type_name -> quorumhub.v1.FormerTokenKey
-	26,  // 98: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
-	80,  // 99: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
-	73,  // 100: quorumhub.v1.TopicRow.content:type_name -> quorumhub.v1.TopicContent
-	88,  // 101: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
-	30,  // 102: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	28,  // 103: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
-	29,  // 104: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	3,   // 105: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
-	30,  // 106: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	91,  // 107: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	49,  // 108: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	27,  // 109: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	1,   // 110: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
-	52,  // 111: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	5,   // 112: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	60,  // 113: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	63,  // 114: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
-	65,  // 115: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
-	105, // 116: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	106, // 117: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	107, // 118: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	57,  // 119: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
-	77,  // 120: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
-	121, // [121:121] is the sub-list for method output_type
-	121, // [121:121] is the sub-list for method input_type
-	121, // [121:121] is the sub-list for extension type_name
-	121, // [121:121] is the sub-list for extension extendee
-	0,   // [0:121] is the sub-list for field type_name
+	13,  // 63: quorumhub.v1.BlobPartAdded.caller:type_name -> quorumhub.v1.Caller
+	20,  // 64: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
+	13,  // 65: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
+	26,  // 66: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
+	1,   // 67: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	30,  // 68: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	29,  // 69: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	13,  // 70: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
+	2,   // 71: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
+	3,   // 72: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
+	35,  // 73: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	27,  // 74: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
+	4,   // 75: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	3,   // 76: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
+	42,  // 77: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	5,   // 78: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	6,   // 79: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	7,   // 80: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
+	49,  // 81: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	50,  // 82: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
+	49,  // 83: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
+	52,  // 84: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	55,  // 85: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
+	52,  // 86: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
+	13,  // 87: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
+	8,   // 88: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	13,  // 89: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
+	13,  // 90: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
+	111, // 91: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
+	73,  // 92: quorumhub.v1.TopicContentSet.content:type_name -> quorumhub.v1.TopicContent
+	112, // 93: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
+	113, // 94: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
+	80,  // 95: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	114, // 96: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	86,  // 97: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	85,  // 98: quorumhub.v1.MetaRow.former_token_keys:type_name -> quorumhub.v1.FormerTokenKey
+	26,  // 99: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	80,  // 100: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	73,  // 101: quorumhub.v1.TopicRow.content:type_name -> quorumhub.v1.TopicContent
+	88,  // 102: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
+	30,  // 103: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	28,  // 104: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
+	29,  // 105: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	3,   // 106: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
+	30,  // 107: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	91,  // 108: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	49,  // 109: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	27,  // 110: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	1,   // 111: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
+	52,  // 112: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	5,   // 113: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	60,  // 114: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	63,  // 115: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
+	65,  // 116: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
+	105, // 117: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	106, // 118: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	107, // 119: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	57,  // 120: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
+	77,  // 121: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
+	122, // [122:122] is the sub-list for method output_type
+	122, // [122:122] is the sub-list for method input_type
+	122, // [122:122] is the sub-list for extension type_name
+	122, // [122:122] is the sub-list for extension extendee
+	0,   // [0:122] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }

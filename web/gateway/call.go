@@ -92,6 +92,7 @@ func (x *exchange) callUpstream() error {
 	default:
 		arrived = &arriving{from: x.r.Body, left: v.MaxBody, ended: x.g.Bodies.Stream(x.w, x.r, time.Now().Add(max(v.Timeout, bodyTime)))}
 		req.Body = arrived
+		req.Early = func() { _ = http.NewResponseController(x.w).EnableFullDuplex() } // fails with HTTP/2, which needs no permission
 		req.Interrupt = func() { _ = http.NewResponseController(x.w).SetReadDeadline(time.Now()) }
 	}
 	resp, err := v.pool.Call(x.ctx(), req)
@@ -224,7 +225,7 @@ func (x *exchange) carry(p *Publication) error {
 		case len(given) > 1:
 			return multiple(name, len(given))
 		case len(given) == 1:
-			p.Headers = append(p.Headers, Header{http.CanonicalHeaderKey(name), given[0]})
+			p.Headers = append(p.Headers, Header{http.CanonicalHeaderKey(name), headerValue(given[0]), true})
 		}
 	}
 	if v.keyHeader == "" {
@@ -234,7 +235,7 @@ func (x *exchange) carry(p *Publication) error {
 	case len(given) > 1:
 		return multiple(v.keyHeader, len(given))
 	case len(given) == 1:
-		p.Headers = append(p.Headers, Header{keyHeader, given[0]})
+		p.Headers = append(p.Headers, Header{keyHeader, given[0], false})
 	}
 	return nil
 }

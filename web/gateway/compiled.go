@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
@@ -111,7 +110,7 @@ func (g *Gateway) compile(a Active, before *compiled) (_ *compiled, err error) {
 	}
 	verifiers := map[string]webhook.Verifier{}
 	for name, v := range reg.Verifiers {
-		if verifiers[name], err = webhook.New(webhookConfig(v)); err != nil {
+		if verifiers[name], err = webhook.New(v.Config); err != nil {
 			return nil, fmt.Errorf("verifiers.%s: %w", name, err)
 		}
 	}
@@ -152,16 +151,6 @@ func (c *compiled) describeItself(g *Gateway) error {
 // targetItself is the gateway's description of its services.
 const targetItself registry.TargetKind = "openapi"
 
-// How the gateway treats the addresses of every upstream.
-const (
-	ejectAfter  = 3 // failures in a row
-	ejectFor    = 5 * time.Second
-	ejectMost   = 5 * time.Minute
-	connectTime = 3 * time.Second
-	pieceTime   = 30 * time.Second // for each piece of a response
-	maxInFlight = 2048
-)
-
 // poolFor returns the pool of an upstream: the present one if nothing about it has changed.
 func (g *Gateway) poolFor(u registry.Upstream, before *compiled) (*pooled, error) {
 	if before != nil {
@@ -174,9 +163,7 @@ func (g *Gateway) poolFor(u registry.Upstream, before *compiled) (*pooled, error
 		return nil, err
 	}
 	pool, err := upstream.New(upstream.Config{Name: u.Name, URLs: u.URLs, Retry: u.Retry, Headers: u.Headers, Timeout: u.Timeout,
-		Breaker:        upstream.Breaker{Failures: cmp.Or(u.Breaker.Failures, -1), OpenFor: u.Breaker.OpenFor},
-		Eject:          upstream.Eject{Failures: ejectAfter, For: ejectFor, Max: ejectMost},
-		ConnectTimeout: connectTime, IdleTimeout: pieceTime, MaxInFlight: maxInFlight}, transport, g.Log)
+		ConnectTimeout: u.ConnectTimeout, IdleTimeout: u.IdleTimeout, MaxInFlight: u.MaxInFlight, Eject: upstream.Eject(u.Eject), Breaker: upstream.Breaker(u.Breaker)}, transport, g.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -248,12 +235,6 @@ func keyHeaderOf(key string) (string, error) {
 		return "", fmt.Errorf("%q; expected header: and the name of a header", key)
 	}
 	return name, nil
-}
-
-func webhookConfig(v registry.Verifier) webhook.Config {
-	return webhook.Config{Scheme: v.Scheme, Secrets: v.Secrets, Tolerance: v.Tolerance, Header: v.Header, Algorithm: v.Algorithm,
-		Encoding: v.Encoding, Prefix: v.Prefix, TimestampHeader: v.TimestampHeader, IDHeader: v.IDHeader,
-		TimestampFormat: v.TimestampFormat, EventHeader: v.EventHeader, Signed: v.Signed}
 }
 
 // reserved reports whether a prefix would hide paths of the hub itself.

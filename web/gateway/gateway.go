@@ -27,9 +27,9 @@ type Options struct {
 	Nonces     Nonces
 	Operations Operations
 	Transports Transports
-	Tokens     *TokenOptions // nil: services behind get no tokens
 	// Loaded is called with each registry just before it is in force, and returns what of it cannot be applied. nil: nobody is told.
 	Loaded func(*registry.Registry) []string
+	Tokens *TokenOptions // nil: services behind get no tokens
 
 	Log      *slog.Logger          // nil: nothing is logged
 	Registry prometheus.Registerer // nil: no metrics

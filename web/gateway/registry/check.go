@@ -150,6 +150,14 @@ func (c *checker) upstream(name string, u Upstream) {
 	if u.Timeout != 0 {
 		c.timeout(u.Timeout, below(path, "timeout"))
 	}
+	if u.ConnectTimeout != 0 {
+		c.timeout(u.ConnectTimeout, below(path, "connect_timeout"))
+	}
+	if u.IdleTimeout != 0 {
+		c.timeout(u.IdleTimeout, below(path, "idle_timeout"))
+	}
+	c.timeout(u.Eject.For, below(path, "eject", "for"))
+	c.timeout(u.Eject.Max, below(path, "eject", "max"))
 	if u.Breaker.Failures > 0 {
 		c.timeout(u.Breaker.OpenFor, below(path, "breaker", "open_for"))
 	}

@@ -16,7 +16,11 @@ const (
 	defaultMaxBody = 1 << 20
 	defaultPrefix  = "/gateway"
 	defaultOpenFor = 10 * time.Second
-	defaultTTL     = time.Minute
+
+	defaultEject    = 3
+	defaultEjectFor = 5 * time.Second
+	defaultEjectMax = 5 * time.Minute
+	defaultTTL      = time.Minute
 )
 
 // decoder makes a Registry of a tree. It overlooks what is not of the right shape, which walk reports.
@@ -176,7 +180,7 @@ func (d *decoder) defaults(n *yaml.Node) (out Defaults) {
 }
 
 func (d *decoder) upstream(name string, n *yaml.Node) Upstream {
-	u := Upstream{Name: name}
+	u := Upstream{Name: name, Eject: Eject{Failures: defaultEject, For: defaultEjectFor, Max: defaultEjectMax}}
 	pairs(n, func(k string, v *yaml.Node) {
 		switch k {
 		case "urls":
@@ -199,6 +203,23 @@ func (d *decoder) upstream(name string, n *yaml.Node) Upstream {
 			u.Headers = d.headers(v)
 		case "timeout":
 			u.Timeout = duration(v)
+		case "connect_timeout":
+			u.ConnectTimeout = duration(v)
+		case "idle_timeout":
+			u.IdleTimeout = duration(v)
+		case "max_in_flight":
+			u.MaxInFlight = number(v)
+		case "eject":
+			pairs(v, func(k string, v *yaml.Node) {
+				switch k {
+				case "failures":
+					u.Eject.Failures = number(v)
+				case "for":
+					u.Eject.For = duration(v)
+				case "max":
+					u.Eject.Max = duration(v)
+				}
+			})
 		case "token":
 			u.Token = d.token(v)
 		}

@@ -49,6 +49,14 @@ func (g *words) upstream() *shape {
 		), "The circuit breaker."),
 		key("headers", g.headers, "Headers that are added to requests."),
 		key("timeout", scalar(g.duration), "Bounds the connection and the response's header."),
+		key("connect_timeout", scalar(g.duration), "Bounds the wait for a connection; default: 3s."),
+		key("idle_timeout", scalar(g.duration), "Bounds each wait for the next piece of a response; default: 30s."),
+		key("max_in_flight", scalar(integer(1, 1_000_000)), "Requests under way on a node; more are answered with 429; default: 2048."),
+		key("eject", object(
+			key("failures", scalar(integer(0, 1_000_000)), "An address is left out after so many failures in a row; 0: never; default: 3."),
+			key("for", scalar(g.duration), "For how long, doubled while it keeps failing; default: 5s."),
+			key("max", scalar(g.duration), "For how long at most; default: 5m."),
+		), "Addresses that fail, if there are several."),
 		key("token", object(
 			required("audience", referring(g.line), "The token's audience."),
 			key("ttl", scalar(g.duration), "How long it is valid; default: 60s."),
@@ -151,7 +159,7 @@ func (g *words) serviceVersion() *shape {
 		key("produces", some(scalar(g.format), "format"), "The formats of responses."),
 		key("format_param", scalar(g.truth), "Whether ?format=json or xml chooses the format; default: false."),
 		key("verifier", scalar(g.name), "The webhook's sender."),
-		key("key", scalar(g.keySource), "topic: where a message's key comes from: header:<name>, query:<name> or body:<JSON pointer>."),
+		key("key", scalar(g.keySource), "topic: where a message's key comes from: header:<name>."),
 		key("carry_headers", list(scalar(g.headerName), "header"), "topic: headers that are stored with the message."),
 		key("protect", g.protect, "How payloads are protected."),
 	)

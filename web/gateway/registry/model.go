@@ -72,13 +72,25 @@ type Upstream struct {
 	Headers map[string]string // secrets resolved
 	// Timeout bounds the connection and the response's header; 0: what is left of the version's Timeout.
 	Timeout time.Duration
-	Token   *Token // nil: the service behind gets no token
+	// ConnectTimeout bounds the wait for a connection; 0: 3 s. IdleTimeout bounds each wait for the next piece of a response;
+	// 0: 30 s.
+	ConnectTimeout, IdleTimeout time.Duration
+	MaxInFlight                 int // calls under way on a node; 0: 2048
+	Eject                       Eject
+	Token                       *Token // nil: the service behind gets no token
 }
 
 // Breaker opens after Failures consecutive failures, for OpenFor. Failures 0: never.
 type Breaker struct {
 	Failures int
 	OpenFor  time.Duration
+}
+
+// Eject takes an address out after Failures consecutive failures, for For, which doubles up to Max while it keeps failing.
+// Failures 0: never.
+type Eject struct {
+	Failures int
+	For, Max time.Duration
 }
 
 // Token is the token that the gateway mints for the service behind.

@@ -75,6 +75,13 @@ func read(t testing.TB, doc registry.Document) *registry.Registry {
 func TestExampleIsReadWhole(t *testing.T) {
 	reg := example(t)
 	hr := reg.Upstreams["hr"]
+	if hr.Eject != (registry.Eject{Failures: 3, For: 5 * time.Second, Max: 5 * time.Minute}) || hr.ConnectTimeout != 0 || hr.IdleTimeout != 0 || hr.MaxInFlight != 0 {
+		t.Errorf("what is not written of upstream hr is %+v", hr)
+	}
+	tuned := read(t, document(t, []byte("version: 1\nupstreams: {a: {urls: [http://h], connect_timeout: 1s, idle_timeout: 5m, max_in_flight: 10, eject: {failures: 0, for: 1s, max: 2s}}}\n"), ".")).Upstreams["a"]
+	if tuned.ConnectTimeout != time.Second || tuned.IdleTimeout != 5*time.Minute || tuned.MaxInFlight != 10 || tuned.Eject != (registry.Eject{For: time.Second, Max: 2 * time.Second}) {
+		t.Errorf("upstream a is %+v", tuned)
+	}
 	if hr.Headers["X-Api-Key"] != "secret of HR_KEY" || hr.Retry != 2 || hr.Breaker != (registry.Breaker{Failures: 5, OpenFor: 10 * time.Second}) || len(hr.URLs) != 2 {
 		t.Errorf("upstream hr is %+v", hr)
 	}

@@ -66,7 +66,7 @@ func (a *address) succeeded(r role) (back bool) {
 
 // failed books a failure. It returns for how long that ejected the address; 0: it did not.
 func (a *address) failed(r role, e Eject, now time.Time) time.Duration {
-	if e.Failures < 0 || r == lastResort || r == ordinary && a.ejected.Load() {
+	if e.Failures <= 0 || r == lastResort || r == ordinary && a.ejected.Load() {
 		return 0 // calls from before the ejection and during it say nothing new
 	}
 	n := a.failures.Add(1)

@@ -19,7 +19,7 @@ const (
 // must return the permission to probe without an outcome, which the breakers of libraries (failsafe-go, gobreaker) have no
 // way to express. While closed and without failures it takes no lock.
 type breaker struct {
-	limit   int // failures in a row; negative: never opens
+	limit   int // failures in a row; 0 or less: never opens
 	openFor time.Duration
 
 	failures atomic.Int32 // in a row
@@ -66,7 +66,7 @@ func (b *breaker) succeeded(probe bool) (closed bool) {
 
 // failed books a bad call. It reports whether that opened the breaker.
 func (b *breaker) failed(probe bool, now time.Time) (opened bool) {
-	if b.limit < 0 || !probe && b.open.Load() {
+	if b.limit <= 0 || !probe && b.open.Load() {
 		return false // calls from before it opened say nothing new
 	}
 	n := b.failures.Add(1)

@@ -46,14 +46,14 @@ type Config struct {
 // Breaker configures the circuit breaker of an upstream: after Failures failed calls in a row it refuses calls for OpenFor,
 // then lets one through, whose outcome closes or opens it.
 type Breaker struct {
-	Failures int           // 0: 5; negative: no breaker
+	Failures int           // 0 or less: never
 	OpenFor  time.Duration // 0: 10 s
 }
 
 // Eject configures the ejection of single addresses: after Failures failures in a row an address gets no calls for For,
 // doubled with each ejection that follows soon, up to Max.
 type Eject struct {
-	Failures int           // 0: 3; negative: no ejection
+	Failures int           // 0 or less: never
 	For      time.Duration // 0: 5 s
 	Max      time.Duration // 0: 5 min
 }
@@ -86,8 +86,8 @@ func New(cfg Config, transport http.RoundTripper, log *slog.Logger) (*Pool, erro
 		connect:     cmp.Or(cfg.ConnectTimeout, 3*time.Second),
 		idle:        cmp.Or(cfg.IdleTimeout, 30*time.Second),
 		maxInFlight: int64(cmp.Or(cfg.MaxInFlight, 2048)),
-		breaker:     breaker{limit: cmp.Or(cfg.Breaker.Failures, 5), openFor: cmp.Or(cfg.Breaker.OpenFor, 10*time.Second)},
-		eject: Eject{Failures: cmp.Or(cfg.Eject.Failures, 3), For: cmp.Or(cfg.Eject.For, 5*time.Second),
+		breaker:     breaker{limit: cfg.Breaker.Failures, openFor: cmp.Or(cfg.Breaker.OpenFor, 10*time.Second)},
+		eject: Eject{Failures: cfg.Eject.Failures, For: cmp.Or(cfg.Eject.For, 5*time.Second),
 			Max: cmp.Or(cfg.Eject.Max, 5*time.Minute)},
 	}
 	for i, text := range cfg.URLs {
@@ -101,7 +101,7 @@ func New(cfg Config, transport http.RoundTripper, log *slog.Logger) (*Pool, erro
 		p.addresses = append(p.addresses, a)
 	}
 	if len(p.addresses) == 1 {
-		p.eject.Failures = -1 // there is nowhere else to go
+		p.eject.Failures = 0 // there is nowhere else to go
 	}
 	headers, err := fixedHeaders(cfg.Headers)
 	if err != nil {

@@ -3,6 +3,7 @@ package upstream_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -34,8 +35,10 @@ func ExamplePool_Call() {
 		case err != nil:
 			w.WriteHeader(http.StatusBadRequest)
 		default:
-			if _, err := pool.Send(w, resp); err != nil {
-				panic(http.ErrAbortHandler)
+			defer resp.Body.Close()
+			w.WriteHeader(resp.StatusCode)
+			if _, err := io.Copy(w, resp.Body); err != nil {
+				panic(http.ErrAbortHandler) // nothing incomplete may look complete
 			}
 		}
 	}

@@ -33,6 +33,9 @@ type exchange struct {
 	body      io.ReadCloser // of the response
 	handed    bool          // to the caller of Call
 
+	hints  sync.Mutex
+	hinted bool // no more of them
+
 	mu       sync.Mutex
 	timer    *time.Timer
 	until    time.Time // when the timer ends the exchange; zero: it stands still
@@ -71,7 +74,9 @@ func (p *Pool) attempt(ctx context.Context, r *Request, a *address, role role, d
 	e.trace.GetConn, e.trace.GotConn = e.connecting, e.connected
 	if r.Informational != nil {
 		e.trace.Got1xxResponse = func(code int, h textproto.MIMEHeader) error {
-			if code != http.StatusContinue {
+			e.hints.Lock() // the transport calls this in a goroutine that goes on when the attempt is given up
+			defer e.hints.Unlock()
+			if code != http.StatusContinue && !e.hinted {
 				CleanResponse(http.Header(h))
 				r.Informational(code, http.Header(h))
 			}
@@ -82,6 +87,9 @@ func (p *Pool) attempt(ctx context.Context, r *Request, a *address, role role, d
 	a.inFlight.Add(1)
 	e.timer = time.AfterFunc(e.timeout, e.expire)
 	resp, err := p.transport.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, &e.trace)))
+	e.hints.Lock()
+	e.hinted = true
+	e.hints.Unlock()
 	if err == nil && resp.StatusCode < 200 {
 		_ = resp.Body.Close()
 		err = errSwitched
@@ -90,6 +98,9 @@ func (p *Pool) attempt(ctx context.Context, r *Request, a *address, role role, d
 		return e, nil, e.refused(err)
 	}
 	e.received(resp)
+	if r.Early != nil && e.sending() {
+		r.Early()
+	}
 	return e, resp, nil
 }
 

@@ -102,7 +102,7 @@ func TestSomeAddressIsAlwaysCalled(t *testing.T) {
 		for _, host := range []string{"a.example", "b.example", "c.example"} {
 			s.set(host, refuses)
 		}
-		p := newPool(t, s, upstream.Config{Breaker: upstream.Breaker{Failures: -1}, Eject: upstream.Eject{Failures: 1}})
+		p := newPool(t, s, upstream.Config{Breaker: upstream.Breaker{}, Eject: upstream.Eject{Failures: 1}})
 		for range 3 {
 			expect(t, "call", call(t, p, "GET"), "dial")
 			time.Sleep(time.Second)
@@ -189,7 +189,7 @@ func TestBreakerCountsCallsNotAttempts(t *testing.T) {
 	s := &services{}
 	s.set("b.example", refuses)
 	s.set("c.example", refuses)
-	p := newPool(t, s, upstream.Config{Retry: 2, Breaker: upstream.Breaker{Failures: 1}, Eject: upstream.Eject{Failures: -1}})
+	p := newPool(t, s, upstream.Config{Retry: 2, Breaker: upstream.Breaker{Failures: 1}})
 	for range 20 {
 		expect(t, "call", call(t, p, "GET"), "200")
 	}

@@ -8,7 +8,6 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -26,7 +25,6 @@ type Pool struct {
 	maxInFlight            int64
 	eject                  Eject
 	breaker                breaker
-	buffers                sync.Pool // *[copyBuffer]byte
 
 	turn     atomic.Uint64
 	inFlight atomic.Int64

@@ -255,7 +255,7 @@ func TestRepeatsAreCountedAndEndByTheTimeout(t *testing.T) {
 		for _, host := range []string{"a.example", "b.example", "c.example"} {
 			s.set(host, status(503))
 		}
-		off := upstream.Breaker{Failures: -1}
+		off := upstream.Breaker{}
 		for retry := range 5 {
 			p := newPool(t, s, upstream.Config{Retry: retry, Breaker: off})
 			expect(t, "outcome", call(t, p, "GET"), "503")
@@ -313,7 +313,7 @@ func TestRepeatsDoNotMultiplyTheLoad(t *testing.T) {
 				return status(503)(r)
 			})
 		}
-		p := newPool(t, s, upstream.Config{Retry: 2, Breaker: upstream.Breaker{Failures: -1}})
+		p := newPool(t, s, upstream.Config{Retry: 2, Breaker: upstream.Breaker{}})
 		var wg sync.WaitGroup
 		for range 100 {
 			wg.Go(func() { call(t, p, "GET") })

@@ -28,10 +28,13 @@ type Request struct {
 	// Interrupt makes a Read of Body that waits for the client return at once. It is called when the call ends before the
 	// client has sent everything, at most once. nil: such a Read may go on for as long as the client likes, after the call.
 	Interrupt func()
+	// Early is called if the response begins before the whole body is sent, so that the client's connection can be prepared for
+	// both at the same time (http.ResponseController.EnableFullDuplex); nil: it need not.
+	Early func()
+	// Informational gets 1xx responses other than 100, such as 103 Early Hints, while Call waits; nil: they are dropped.
+	Informational func(status int, header http.Header)
 	// Timeout replaces the upstream's; 0: it does not.
 	Timeout time.Duration
-	// Informational gets 1xx responses other than 100, such as 103 Early Hints, before Call returns; nil: they are dropped.
-	Informational func(status int, header http.Header)
 }
 
 // idempotent reports whether a request may be repeated after it may have reached the service (RFC 9110 section 9.2.2).

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -75,6 +76,7 @@ func handler(p *upstream.Pool) http.Handler {
 		}
 		upstream.CleanRequest(r.Header)
 		q := &upstream.Request{Method: r.Method, Target: r.RequestURI, Header: r.Header, ContentLength: r.ContentLength,
+			Early:     func() { _ = http.NewResponseController(w).EnableFullDuplex() },
 			Interrupt: func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) }}
 		if r.ContentLength != 0 {
 			q.Body = r.Body
@@ -87,11 +89,30 @@ func handler(p *upstream.Pool) http.Handler {
 		case err != nil:
 			http.Error(w, err.Error(), http.StatusBadRequest)
 		default:
-			if _, err := p.Send(w, resp); err != nil {
-				panic(http.ErrAbortHandler)
-			}
+			defer resp.Body.Close()
+			send(w, resp)
 		}
 	})
+}
+
+// send passes a response on as it comes. If it breaks off, so does the client's connection.
+func send(w http.ResponseWriter, resp *http.Response) {
+	maps.Copy(w.Header(), resp.Header)
+	w.WriteHeader(resp.StatusCode)
+	piece, flush := make([]byte, 16<<10), func() {
+		if resp.ContentLength < 0 {
+			_ = http.NewResponseController(w).Flush()
+		}
+	}
+	for flush(); ; flush() {
+		n, err := resp.Body.Read(piece)
+		if _, broken := w.Write(piece[:n]); broken != nil || err != nil && err != io.EOF {
+			panic(http.ErrAbortHandler)
+		}
+		if err != nil {
+			return
+		}
+	}
 }
 
 // exchange sends raw bytes to a server and returns what comes back until the connection ends.
@@ -266,17 +287,43 @@ func TestHopByHopFieldsStay(t *testing.T) {
 	expect(t, "header sent", strings.Join(lines, "|"), "Host: "+strings.TrimPrefix(url, "http://")+"|X-Api-Key: s3cret|X-Env: prod|X-Kept: yes")
 }
 
-// TestEarlyHintsGoOn when somebody wants them; 100 Continue does not.
-func TestEarlyHintsGoOn(t *testing.T) {
+// TestInformationalResponsesStay on their hop unless somebody takes them, and the response after them goes on.
+func TestInformationalResponsesStay(t *testing.T) {
 	url := rawService(t, func(_ string, c net.Conn) {
-		_, _ = io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\nConnection: X-I\r\nX-I: 1\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n")
+		_, _ = io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 	})
 	p := newPool(t, transport(t), upstream.Config{URLs: []string{url}})
-	expect(t, "without a taker", call(t, p, "GET"), "204")
+	got := exchange(t, gateway(t, p).URL, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	if !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") || !strings.HasSuffix(got, "ok") || strings.Contains(got, "Link") {
+		t.Errorf("the client got %q", got)
+	}
 	var hints []string
 	r := &upstream.Request{Method: "GET", Target: "/", Informational: func(code int, h http.Header) { hints = append(hints, fmt.Sprint(code, h)) }}
-	expect(t, "with one", outcome(p.Call(t.Context(), r)), "204")
+	expect(t, "with somebody to take them", outcome(p.Call(t.Context(), r)), "200")
 	expect(t, "hints", strings.Join(hints, "|"), "103 map[Link:[</x>]]")
+}
+
+// TestNoHintAfterTheCall: whoever takes hints writes to the client, as does what follows a call that was given up.
+func TestNoHintAfterTheCall(t *testing.T) {
+	url := rawService(t, func(_ string, c net.Conn) {
+		for {
+			if _, err := io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"); err != nil {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	})
+	p := newPool(t, transport(t), upstream.Config{URLs: []string{url}, Timeout: 20 * time.Millisecond})
+	over, late := false, false // unguarded: the race detector watches too
+	for range 20 {
+		over = false
+		r := &upstream.Request{Method: "GET", Target: "/", Informational: func(int, http.Header) { late = late || over }}
+		expect(t, "endless hints", outcome(p.Call(t.Context(), r)), "timeout")
+		over = true
+	}
+	if late {
+		t.Error("a hint came after the call")
+	}
 }
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }

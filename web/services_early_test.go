@@ -1,0 +1,57 @@
+package web_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"quorumhub/test/hubtest"
+)
+
+// A service that answers before it has the whole body is heard at once, however much it says, while the client still sends.
+func TestGatewayPassesOnAnEarlyAnswer(t *testing.T) {
+	const long = 200_000
+	b := &behind{Server: httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		w.Header().Set("Content-Length", fmt.Sprint(long))
+		w.WriteHeader(http.StatusConflict)
+		_, _ = io.WriteString(w, strings.Repeat("x", long))
+	}))}
+	t.Cleanup(b.Close)
+	_, option := serving(b, "version: 1\nupstreams: {a: {urls: [UPSTREAM]}}\nservices:\n"+
+		"  - {name: up, uri: up, default: \"1\", versions: [{version: \"1\", target: \"a:/up\", methods: [POST], auth: none}]}\n", nil)
+	f := newFixture(t, option)
+	f.StartServices(t.Context())
+	t.Cleanup(func() { _ = f.Close(t.Context()) })
+	server := httptest.NewServer(f.Server)
+	t.Cleanup(server.Close)
+
+	c, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(hubtest.Patience))
+	begin := time.Now()
+	if _, err := fmt.Fprintf(c, "POST /gateway/up HTTP/1.1\r\nHost: %s\r\nContent-Type: text/plain\r\nContent-Length: 1000000\r\n\r\nand the client waits", server.Listener.Addr()); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusConflict || len(body) != long || err != nil {
+		t.Errorf("got %d with %d bytes, %v; want the whole answer of the service: %.200s", resp.StatusCode, len(body), err, body)
+	}
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
