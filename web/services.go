@@ -252,7 +252,7 @@ func (p gatewayPorts) Publish(w http.ResponseWriter, r *http.Request, topic stri
 		out := hub.Publication{Topic: name, ContentType: pub.ContentType, Body: pub.Body, IdempotencyKey: pub.IdempotencyKey,
 			Authorized: pub.Granted && !hub.Reserved(name)}
 		for _, h := range pub.Headers {
-			out.Headers = append(out.Headers, hub.Header{Name: h.Name, Value: h.Value})
+			out.Headers = append(out.Headers, hub.Header{Name: h.Name, Value: h.Value, Carried: h.Carried})
 		}
 		receipt, err = p.Service.Publish(r.Context(), out)
 	}
