@@ -34,6 +34,9 @@ func TestGatewayCheckNamesWhatIsWrongAndWhere(t *testing.T) {
 	if got.code != 2 || got.out != "" || strings.Count(got.err, "\n") != 3 {
 		t.Errorf("got %+v, want code 2 and three lines", got)
 	}
+	if got := run(t, "version: 1\nprefix: /v1\n", "gateway", "check", "-"); got.code != 2 || !strings.Contains(got.err, "prefix: /v1 is the hub's own") {
+		t.Errorf("a prefix that only the gateway judges: got %+v", got)
+	}
 	if got := run(t, "version: 1\n", "gateway", "check", "-"); got.code != 0 {
 		t.Errorf("standard input: got %+v", got)
 	}

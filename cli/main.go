@@ -30,6 +30,7 @@ type commands struct {
 	Topics        topicsCmd        `cmd:"" group:"client" help:"List the topics of a hub, or set a topic's retention."`
 	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub; pause, resume, rewind or end one."`
 	Requests      requestsCmd      `cmd:"" group:"client" help:"List the subscribe and unsubscribe requests that await confirmation or failed within the last hour, and why."`
+	Events        eventsCmd        `cmd:"" group:"client" help:"List what has happened to subscriptions."`
 	Streams       streamsCmd       `cmd:"" group:"client" help:"List the event streams that are open at a node, or end one."`
 	DeadLetters   deadLettersCmd   `cmd:"" group:"client" help:"List, show, replay, drop or export undeliverable messages."`
 

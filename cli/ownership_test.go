@@ -83,6 +83,7 @@ func TestOwnershipCommandsSendTheirRequests(t *testing.T) {
 		{[]string{"streams", "--topic", "news"}, "GET", "/v1/streams?topic=news", "", `{"items":[{"id":"0123456789ab","topic":"news","node":"node-1","owner":"key/1","since":"2026-11-01T12:00:00Z"}],"next":""}`, "0123456789ab"},
 		{[]string{"auth", "end-owner", "cert/a"}, "POST", "/v1/auth/end-owner", `{"end_subscriptions":false,"owner":"cert/a"}`, `{"owner":"cert/a","subscriptions_paused":2,"subscriptions_ended":0}`, "2 subscriptions are paused"},
 		{[]string{"auth", "end-owner", "cert/a", "--end-subscriptions"}, "POST", "/v1/auth/end-owner", `{"end_subscriptions":true,"owner":"cert/a"}`, `{"owner":"cert/a","subscriptions_paused":0,"subscriptions_ended":2}`, "2 subscriptions ended"},
+		{[]string{"events", "--after", "3-7"}, "GET", "/v1/events?cursor=3-7", "", `{"items":[{"id":"3-8","type":"subscription.denied","subscription":"s-1","topic":"news","callback":"https://a/","reason":"not_owner"}],"next":""}`, "not_owner"},
 		{[]string{"auth", "whoami"}, "GET", "/v1/auth/whoami", "", `{"method":"api-key","principal":"key/0123456789ab"}`, "key/0123456789ab"},
 	} {
 		hub := newScriptedHub(t, func(w http.ResponseWriter, _ request) { fmt.Fprint(w, c.answer) })

@@ -18,7 +18,7 @@ type Blob struct {
 
 // contentOf returns a message as it is to be sent.
 func contentOf(m *hub.Message, parts hub.PartReader, link string, notices *hub.TopicNotices) Content {
-	c := Content{Body: m.Body, ContentType: m.ContentType, Link: link, MessageID: m.ID(), Notice: notices.Of(m.Topic)}
+	c := Content{Body: m.Body, ContentType: m.ContentType, Link: link, MessageID: m.ID(), Notice: notices.Of(m.Topic), Kept: m.Headers}
 	if m.IsBlob() {
 		c.Blob = &Blob{Open: func() io.Reader { return hub.NewBodyReader(parts, m) }, Size: m.Size()}
 	}

@@ -17,7 +17,11 @@ const keptEndpoints = 4096
 // one means that the lane was renewed meanwhile and must be looked at again.
 func (d *Dispatcher) newEndpointUnlocks(l *lane) (*Endpoint, PushResult) {
 	callback, gen := l.callback, l.gen
-	c := credentials{l.sealed, l.signature, hub.SecretBinding(l.topic.name, l.callbackKey), l.webhooks, l.headers, headersBound(l.headers, l.topic.name, l.callbackKey)}
+	c := credentials{sealed: l.sealed, signature: l.signature, bound: hub.SecretBinding(l.topic.name, l.callbackKey), webhooks: l.webhooks}
+	if l.wishes != nil {
+		c.headers, c.key = l.wishes.headers, l.wishes.key
+		c.headersBound = headersBound(c.headers, l.topic.name, l.callbackKey)
+	}
 	d.mu.Unlock()
 	e, res, err := d.newEndpoint(callback, c)
 	d.mu.Lock()
@@ -77,7 +81,7 @@ func (d *Dispatcher) newEndpoint(callback string, c credentials) (*Endpoint, Pus
 	if err != nil {
 		return nil, PushResult{Outcome: PushRefused, Reason: egress.ReasonURL}, err
 	}
-	e.webhooks = webhooks
+	e.webhooks, e.key = webhooks, c.key
 	e.page = d.o.Credentials.For(callback, c.headers, c.headersBound)
 	return e, PushResult{}, nil
 }
@@ -106,6 +110,7 @@ type credentials struct {
 	webhooks     *webhookSecrets
 	headers      string // sealed
 	headersBound string
+	key          string // to which messages are encrypted; empty: none
 }
 
 func webhooksOf(s *hub.Subscription) *webhookSecrets {

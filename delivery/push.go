@@ -67,6 +67,7 @@ type Endpoint struct {
 
 	webhooks *WebhookSigner  // nil: no Standard Webhooks signatures
 	page     credential.Page // what the callback demands beside
+	key      string          // to which messages are encrypted; empty: none
 }
 
 // NewEndpoint prepares requests to a callback, which is used exactly as given, query included. Without a signer,
@@ -93,6 +94,7 @@ type Content struct {
 	MessageID   string
 	Notice      *hub.TopicNotice // nil: the topic is not deprecated
 	Headers     []hub.Header     // of the topic's policy
+	Kept        []hub.Header     // of the message; those that are Carried are sent
 }
 
 // selfOf returns the URL of a subscription's topic as rel=self shows it: a hosted topic's canonical URL, and else the URL as the
@@ -142,6 +144,11 @@ func (e *Endpoint) fields(c *Content, now time.Time, out []egress.Field) []egres
 		add("Sunset", n.Sunset)
 	}
 	add(headerMessageID, c.MessageID)
+	for i := range c.Kept {
+		if h := &c.Kept[i]; h.Carried {
+			out = append(out, egress.Field{Name: h.Name, Value: h.Value})
+		}
+	}
 	for i := range c.Headers {
 		out = append(out, egress.Field{Name: c.Headers[i].Name, Value: c.Headers[i].Value})
 	}

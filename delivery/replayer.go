@@ -39,10 +39,7 @@ type Replayer struct {
 	working int
 	stats   ReplayStats
 
-	wake   chan struct{}
-	ctx    context.Context
-	cancel context.CancelFunc
-	work   sync.WaitGroup
+	loop *retry.Loop
 }
 
 type replayQueue struct {
@@ -60,24 +57,17 @@ type ReplayStats struct {
 // NewReplayer returns a replayer that sends with the dispatcher's options.
 func NewReplayer(d *Dispatcher, letters hub.DeadLetterReader) *Replayer {
 	return &Replayer{d: d, letters: letters, queues: map[hub.SubscriptionID]*replayQueue{}, known: map[uint64]struct{}{},
-		wake: make(chan struct{}, 1)}
+		loop: retry.NewLoop()}
 }
 
 // Start begins to make the replays that the state asks for. Start the dispatcher first.
 func (r *Replayer) Start(ctx context.Context) {
-	r.ctx, r.cancel = context.WithCancel(ctx)
-	r.work.Add(1)
-	go r.run()
+	r.loop.Begin(ctx, r.run)
 	r.Reload()
 }
 
 // Close cuts off replays in flight and waits for them. The subscriptions' next owners make the remaining ones.
-func (r *Replayer) Close() {
-	if r.cancel != nil {
-		r.cancel()
-		r.work.Wait()
-	}
-}
+func (r *Replayer) Close() { r.loop.Close() }
 
 // Stats returns the current figures.
 func (r *Replayer) Stats() ReplayStats {
@@ -105,22 +95,16 @@ func (r *Replayer) Applied(fx *hub.Effects) {
 }
 
 // Reload scans the state again.
-func (r *Replayer) Reload() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
-}
+func (r *Replayer) Reload() { r.loop.Wake() }
 
 func (r *Replayer) run() {
-	defer r.work.Done()
 	tick := time.NewTicker(replayTick)
 	defer tick.Stop()
 	for {
 		select {
-		case <-r.ctx.Done():
+		case <-r.loop.Done():
 			return
-		case <-r.wake:
+		case <-r.loop.Woken():
 			r.scan()
 		case <-tick.C:
 			r.mu.Lock()
@@ -179,21 +163,20 @@ func (r *Replayer) schedule(inTouch bool) {
 		}
 		return
 	}
-	for len(r.ready) > 0 && r.working < maxReplays && r.ctx.Err() == nil {
+	for len(r.ready) > 0 && r.working < maxReplays && !r.loop.Closing() {
 		id := r.ready[0]
 		r.ready = r.ready[1:]
 		r.working++
-		r.work.Add(1)
-		go r.serve(id, r.queues[id])
+		q := r.queues[id]
+		r.loop.Go(func() { r.serve(id, q) })
 	}
 }
 
 // serve makes one replay and queues the subscription again, behind the others.
 func (r *Replayer) serve(id hub.SubscriptionID, q *replayQueue) {
-	defer r.work.Done()
 	r.mu.Lock()
 	letter := q.letters[0]
-	ctx, cut := context.WithCancelCause(r.ctx)
+	ctx, cut := context.WithCancelCause(r.loop.Context())
 	q.cut = cut
 	r.mu.Unlock()
 	defer cut(nil)
@@ -269,7 +252,7 @@ func (r *Replayer) replay(ctx context.Context, id hub.SubscriptionID, letter uin
 // record writes outcomes of replays into the log. If the node stops first, the next owner makes the replays again.
 func (r *Replayer) record(replayed *hubpb.DeadLettersReplayed, more ...*hubpb.Event) {
 	events := append([]*hubpb.Event{{Kind: &hubpb.Event_DeadLettersReplayed{DeadLettersReplayed: replayed}}}, more...)
-	_, _ = retry.Recorder{Proposer: r.d.o.Proposer, Log: r.d.o.Log}.Record(r.ctx, "replay of a dead letter", events...) // fails only if the context ends
+	_, _ = retry.Recorder{Proposer: r.d.o.Proposer, Log: r.d.o.Log}.Record(r.loop.Context(), "replay of a dead letter", events...) // fails only if the context ends
 }
 
 // count records an outcome. An endpoint that stays down gets no more replays for now: those that wait for it are
@@ -302,7 +285,7 @@ func (r *Replayer) count(q *replayQueue, outcome PushOutcome, replayed *hubpb.De
 func (r *Replayer) send(ctx context.Context, sub *hub.Subscription, m *hub.Message) PushResult {
 	o := &r.d.o
 	e, res, err := r.d.newEndpoint(sub.Callback, credentials{sub.SealedSecret, sub.SignatureMethod(), hub.SecretBinding(sub.TopicName, sub.CallbackKey), webhooksOf(sub),
-		sub.SealedHeaders, hub.HeadersBinding(sub.TopicName, sub.CallbackKey)})
+		sub.SealedHeaders, hub.HeadersBinding(sub.TopicName, sub.CallbackKey), sub.EncryptionKey})
 	if err != nil {
 		o.Log.Error("cannot replay dead letter", "subscription", sub.ID.String(), "error", err)
 		return res

@@ -18,6 +18,7 @@ type pendingBlob struct {
 	parts []uint64
 	size  uint64
 	at    int64 // when the last part was added
+	owner string
 }
 
 // blobRef is a retained message whose body is a blob.
@@ -27,7 +28,7 @@ type blobRef struct {
 }
 
 func (b *pendingBlob) row() *hubpb.PendingBlobRow {
-	return &hubpb.PendingBlobRow{Parts: b.parts, Size: b.size, At: b.at}
+	return &hubpb.PendingBlobRow{Parts: b.parts, Size: b.size, At: b.at, Owner: b.owner}
 }
 
 func messageBlobKey(topic TopicID, offset uint64) RowKey {
@@ -136,13 +137,23 @@ func (s *State) addPart(e *hubpb.BlobPartAdded, fx *Effects) Result {
 	b := s.pendingBlobs[string(e.Blob)]
 	switch {
 	case b == nil && e.Index == 0:
-		b = &pendingBlob{}
-		s.pendingBlobs[string(e.Blob)] = b
+		var refused Result
+		if b, refused = s.beginBlob(string(e.Blob), e.Caller, len(e.Data)); b == nil {
+			return refused
+		}
 	case b == nil || int(e.Index) > len(b.parts):
 		return Result{Outcome: OutcomeStale} // the parts before it have been dropped
 	case int(e.Index) < len(b.parts):
 		return Result{Outcome: OutcomeDuplicate}
 	}
+	size := func() uint64 { return uint64(len(e.Data)) }
+	if h := s.holdings[b.owner]; h != nil && len(b.parts) > 0 {
+		if r := h.limits.fits(h.stored, size); r.Outcome != OutcomeOK {
+			s.dropBlob(e.Blob, fx)
+			return r
+		}
+	}
+	s.hold(b.owner, func(h *holding) { h.stored += size() })
 	s.meta.LastPart++
 	fx.Parts = append(fx.Parts, Message{Offset: s.meta.LastPart, Time: s.meta.Now, Body: e.Data})
 	// The published message will share this list.
@@ -153,6 +164,39 @@ func (s *State) addPart(e *hubpb.BlobPartAdded, fx *Effects) Result {
 	return Result{}
 }
 
+// beginBlob makes the pending blob of a first part, which counts as its principal's until it is published or dropped.
+func (s *State) beginBlob(id string, c *hubpb.Caller, size int) (*pendingBlob, Result) {
+	b := &pendingBlob{}
+	if s.hasQuotas() {
+		b.owner = shared(c.GetPrincipal())
+	}
+	if b.owner != "" {
+		if r := limitsOf(c).fits(s.held(b.owner).stored, func() uint64 { return uint64(size) }); r.Outcome != OutcomeOK {
+			return nil, r
+		}
+		s.hold(b.owner, func(h *holding) { h.uploads++ })
+		s.recordLimits(c)
+	}
+	s.pendingBlobs[id] = b
+	return b, Result{}
+}
+
+// removeBlob forgets a pending blob; what becomes of its parts is up to the caller.
+func (s *State) removeBlob(id string) {
+	s.disownBlob(s.pendingBlobs[id])
+	delete(s.pendingBlobs, id)
+	s.touchName(TablePendingBlob, id)
+}
+
+// disownBlob gives what a pending blob takes back to its principal.
+func (s *State) disownBlob(b *pendingBlob) {
+	s.hold(b.owner, func(h *holding) {
+		h.uploads--
+		h.stored -= b.size
+	})
+	b.owner = ""
+}
+
 // takeBlob makes a complete pending blob the body of m. It reports false if parts are missing.
 func (s *State) takeBlob(id []byte, parts uint32, size uint64, m *Message) bool {
 	b := s.pendingBlobs[string(id)]
@@ -160,8 +204,7 @@ func (s *State) takeBlob(id []byte, parts uint32, size uint64, m *Message) bool 
 		return false
 	}
 	m.Body, m.Parts, m.PartsSize = nil, b.parts, int64(size)
-	delete(s.pendingBlobs, string(id))
-	s.touchName(TablePendingBlob, string(id))
+	s.removeBlob(string(id))
 	return true
 }
 
@@ -170,14 +213,16 @@ func (s *State) dropBlob(id []byte, fx *Effects) {
 	if s.pendingBlobs[string(id)] == nil {
 		return
 	}
-	delete(s.pendingBlobs, string(id))
-	s.touchName(TablePendingBlob, string(id))
+	s.removeBlob(string(id))
 	fx.PartsReleased = true
 	s.releaseParts(fx)
 }
 
 func (s *State) publishBlob(e *hubpb.BlobPublished, fx *Effects) Result {
 	defer s.dropBlob(e.Blob, fx)
+	if b := s.pendingBlobs[string(e.Blob)]; b != nil {
+		s.disownBlob(b) // from now on it counts for the topic's owner, or goes
+	}
 	m := Message{ContentType: e.ContentType, Headers: headersFrom(e.Headers)}
 	return s.publishOnce(e, func() uint64 { return storedSize(&m) + e.Size }, func(t *Topic) (uint64, bool) {
 		if !s.takeBlob(e.Blob, e.Parts, e.Size, &m) {
@@ -190,8 +235,7 @@ func (s *State) publishBlob(e *hubpb.BlobPublished, fx *Effects) Result {
 func (s *State) dropBlobs(e *hubpb.BlobsDropped, fx *Effects) Result {
 	for id, b := range s.pendingBlobs {
 		if b.at < e.Before {
-			delete(s.pendingBlobs, id)
-			s.touchName(TablePendingBlob, id)
+			s.removeBlob(id)
 			fx.PartsReleased = true
 		}
 	}

@@ -32,6 +32,7 @@ type BlobWriter struct {
 	parts    uint32
 	size     int64
 	hash     hash.Hash
+	caller   *hubpb.Caller // whose stored bytes the parts are; nil: nobody's
 }
 
 // NewBlobWriter starts a blob of the given content type.
@@ -49,12 +50,18 @@ func (w *BlobWriter) Size() int64 { return w.size }
 // WritePart appends one part of 1 to MaxPartBytes bytes; the caller may change data afterwards. If the log cannot
 // accept it at the moment, WritePart retries for up to 15 seconds.
 func (w *BlobWriter) WritePart(ctx context.Context, data []byte) error {
-	res, err := w.propose(ctx, true, &hubpb.Event{Kind: &hubpb.Event_BlobPartAdded{BlobPartAdded: &hubpb.BlobPartAdded{Blob: w.id, Index: w.parts, Data: data}}})
+	part := &hubpb.BlobPartAdded{Blob: w.id, Index: w.parts, Data: data}
+	if w.parts == 0 {
+		part.Caller = w.caller
+	}
+	res, err := w.propose(ctx, true, &hubpb.Event{Kind: &hubpb.Event_BlobPartAdded{BlobPartAdded: part}})
 	switch {
 	case err != nil:
 		return err
 	case res.Outcome == OutcomeStale:
 		return errForgotten()
+	case res.Outcome == OutcomeQuota:
+		return res.Err("")
 	}
 	w.hash.Write(data)
 	w.parts++
@@ -113,11 +120,11 @@ func (s *Service) NewBlobWriter(ctx context.Context, topic, contentType string) 
 	if s.ChecksContent(topic) {
 		return nil, Errorf(CodeInternal, "the content of %s must be checked, and so published in memory", quote(topic))
 	}
-	return s.newBlobWriter(topic, contentType)
+	return s.newBlobWriter(ctx, topic, contentType)
 }
 
 // newBlobWriter is NewBlobWriter after the caller was admitted.
-func (s *Service) newBlobWriter(topic, contentType string) (*BlobWriter, error) {
+func (s *Service) newBlobWriter(ctx context.Context, topic, contentType string) (*BlobWriter, error) {
 	if !s.policy.AutoRegister && !s.known(topic) {
 		return nil, Result{Outcome: OutcomeNoTopic}.Err(topic)
 	}
@@ -127,7 +134,11 @@ func (s *Service) newBlobWriter(topic, contentType string) (*BlobWriter, error) 
 	if err := checkContentType(contentType); err != nil {
 		return nil, err
 	}
-	return NewBlobWriter(s.proposer, contentType), nil
+	w := NewBlobWriter(s.proposer, contentType)
+	if s.quotasKnown() && s.principal(ctx) != "" {
+		w.caller = s.caller(ctx)
+	}
+	return w, nil
 }
 
 // PublishBlob is Publish for content written by w; it ignores p.Body. After an error w cannot be used again.

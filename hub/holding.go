@@ -10,14 +10,15 @@ type holding struct {
 	apiKeys       int
 	letters       []uint64 // dead letters, sorted
 	letterBytes   uint64
-	stored        uint64 // bytes of the messages of its topics
+	stored        uint64 // bytes of the messages of its topics, and of its pending blobs
+	uploads       int    // pending blobs
 
 	limits         byteLimits
 	lettersDropped uint64 // dead letters that its quota has dropped
 }
 
 func (h *holding) empty() bool {
-	return h.topics == 0 && len(h.subscriptions) == 0 && h.requests == 0 && h.apiKeys == 0 && len(h.letters) == 0
+	return h.topics == 0 && len(h.subscriptions) == 0 && h.requests == 0 && h.apiKeys == 0 && len(h.letters) == 0 && h.uploads == 0
 }
 
 // hold changes what a principal owns. An empty owner owns nothing.

@@ -53,6 +53,12 @@ func needsGateway(e *hubpb.Event) bool {
 		return true
 	case *hubpb.Event_SubscriptionsEnded:
 		return k.SubscriptionsEnded.Reason >= hubpb.EndReason_END_TOPIC_RETIRED
+	case *hubpb.Event_SealingKeyRetired:
+		return len(k.SealingKeyRetired.TokenKey) > 0
+	case *hubpb.Event_SubscriptionRequested:
+		return k.SubscriptionRequested.EncryptionKey != ""
+	case *hubpb.Event_SubscriptionImported:
+		return k.SubscriptionImported.GetRequest().GetEncryptionKey() != ""
 	case *hubpb.Event_SecretsReencrypted:
 		return slices.ContainsFunc(k.SecretsReencrypted.Items, func(i *hubpb.SecretsReencrypted_Item) bool { return i.Gateway })
 	}
@@ -124,6 +130,8 @@ func needsQuotas(e *hubpb.Event) bool {
 		return k.RetentionSet.Owner != ""
 	case *hubpb.Event_TopicDeregistered:
 		return k.TopicDeregistered.Owner != ""
+	case *hubpb.Event_BlobPartAdded:
+		return k.BlobPartAdded.Caller != nil
 	}
 	return limitsOf(callerOf(e)) != byteLimits{}
 }

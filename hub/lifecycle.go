@@ -81,6 +81,8 @@ type Lifecycle struct {
 	// topic_deregistered or topic_retired; denied and
 	// verification_failed: why the request came to nothing.
 	Reason string `json:"reason,omitempty"`
+
+	Owner string `json:"owner,omitempty"` // principal that owns the subscription; without one, who asked
 }
 
 // checkReserved keeps clients from using the hub's own topics.
@@ -110,6 +112,9 @@ func (s *State) announce(kind string, sub *Subscription, fx *Effects, add func(*
 	m := Message{Topic: t.ID, Offset: t.Head + 1}
 	e := Lifecycle{ID: m.ID(), Type: kind, Time: stamp(s.meta.Now), Subscription: sub.ID.String(), Topic: sub.TopicName, Callback: sub.Callback,
 		Node: v.Assignment.Node, Cursor: v.Cursor.Offset, LeaseEndsAt: stamp(nanos(sub.ExpiresAt))}
+	if s.hasQuotas() {
+		e.Owner = sub.Owner
+	}
 	if add != nil {
 		add(&e)
 	}
@@ -137,6 +142,9 @@ func (s *State) announceFailed(f *FailedRequest, fx *Effects) {
 	}
 	m := Message{Topic: t.ID, Offset: t.Head + 1}
 	e := Lifecycle{ID: m.ID(), Type: kind, Time: stamp(s.meta.Now), Topic: f.TopicName, Callback: f.Callback}
+	if s.hasQuotas() {
+		e.Owner = f.Owner
+	}
 	tell(&e)
 	s.append(t, Message{ContentType: "application/json", Body: e.appendJSON(nil)}, fx)
 }

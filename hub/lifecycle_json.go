@@ -43,6 +43,7 @@ func (e *Lifecycle) appendJSON(b []byte) []byte {
 	o.textIfAny("deprecated_at", e.DeprecatedAt)
 	o.textIfAny("sunset_at", e.SunsetAt)
 	o.textIfAny("reason", e.Reason)
+	o.textIfAny("owner", e.Owner)
 	return append(o.b, '}')
 }
 

@@ -27,7 +27,7 @@ func samples() map[string]hub.Lifecycle {
 			f.SetUint(uint64(100 + i))
 		}
 	}
-	full.Successor, full.DeprecatedAt, full.SunsetAt = "", "", "" // later ones, of topics
+	full.Successor, full.DeprecatedAt, full.SunsetAt, full.Owner = "", "", "", "" // later ones
 	var ascii strings.Builder
 	for c := range rune(128) {
 		ascii.WriteRune(c)
@@ -37,6 +37,7 @@ func samples() map[string]hub.Lifecycle {
 		"full":           full,
 		"few":            few,
 		"request":        {ID: "1-2", Type: hub.LifecycleUnverified, Request: "r-1", Mode: "subscribe", Reason: "timeout", Attempts: 3},
+		"owned":          {ID: "1-4", Type: hub.LifecyclePaused, Subscription: "s-1", Reason: "owner_ended", Owner: "issuer:idp/a<b>"},
 		"ascii":          {Subscription: "s-1", Topic: ascii.String()},
 		"html":           {Subscription: "s-1", Callback: `https://h/cb?a=1&b=<script>"\'`},
 		"unicode":        {Subscription: "s-1", Topic: "grüße/日本/🚀\u2028\u2029\ufffd\u00a0\ufeff"},

@@ -349,7 +349,7 @@ func keptHeaders(in []Header) ([]*hubpb.Header, error) {
 		if len(h.Value) > maxHeaderBytes {
 			return nil, ParamErrorf(h.Name, "is %d bytes long; at most %d are kept with a message", len(h.Value), maxHeaderBytes)
 		}
-		out = append(out, &hubpb.Header{Name: h.Name, Value: strings.ToValidUTF8(h.Value, "\uFFFD")})
+		out = append(out, &hubpb.Header{Name: h.Name, Value: strings.ToValidUTF8(h.Value, "\uFFFD"), Carried: h.Carried})
 	}
 	return out, nil
 }
@@ -357,7 +357,7 @@ func keptHeaders(in []Header) ([]*hubpb.Header, error) {
 func headersFrom(in []*hubpb.Header) []Header {
 	var out []Header
 	for _, h := range in {
-		out = append(out, Header{h.Name, h.Value})
+		out = append(out, Header{h.Name, h.Value, h.Carried})
 	}
 	return out
 }

@@ -2,8 +2,10 @@ package hub_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -122,7 +124,8 @@ func TestQuotaOfStoredBytesHoldsInTheFold(t *testing.T) {
 }
 
 func quotaOf(err error) *hub.QuotaUse {
-	if e, ok := err.(*hub.Error); ok {
+	var e *hub.Error
+	if errors.As(err, &e) {
 		return e.Quota
 	}
 	return nil
@@ -173,7 +176,7 @@ func TestStoredBytesAreAlmostExact(t *testing.T) {
 		w := newOwners(t)
 		w.apply(by(alice, registered("a")))
 		var sizes []uint64 // of all messages
-		first, most, extra := 0, uint64(0), uint64(0)
+		first, most := 0, uint64(0)
 		for range rapid.IntRange(1, 120).Draw(rt, "steps") {
 			if rapid.IntRange(0, 5).Draw(rt, "trim") > 0 || first == len(sizes) {
 				body := rapid.SampledFrom([]int{0, 10, 500, 5000, 60_000}).Draw(rt, "size")
@@ -189,7 +192,7 @@ func TestStoredBytesAreAlmostExact(t *testing.T) {
 				exact += n
 			}
 			most = max(most, exact)
-			extra = 8<<10 + 2*65_000 + most/16
+			extra := 8<<10 + 2*65_000 + most/16
 			if got := w.Usage(alice).StoredBytes; got < exact || got > exact+extra {
 				rt.Fatalf("%d messages from %d: %d bytes, want %d to %d", len(sizes), first, got, exact, exact+extra)
 			}
@@ -361,5 +364,56 @@ func TestTopicsFormerOwnersAreFenced(t *testing.T) {
 	e := &hubpb.Event{Kind: &hubpb.Event_RetentionSet{RetentionSet: &hubpb.RetentionSet{Topic: "p", Owner: alice}}}
 	if r := w.apply(e); r.Outcome != hub.OutcomeNotOwner {
 		t.Errorf("a subscriber: %+v", r)
+	}
+}
+
+// What is uploaded counts for whoever uploads it until it is published, dropped or too much: it fills the disk as well.
+func TestUploadsCountForWhoMakesThem(t *testing.T) {
+	stored := func(w *world, of string) int { return int(w.Usage(of).StoredBytes) }
+	part := func(blob string, index, size int) *hubpb.Event {
+		e := partAdded(blob, index, strings.Repeat("x", size))
+		if index == 0 {
+			by(bob, e, storing(50_000))
+		}
+		return e
+	}
+	w := newOwners(t)
+	w.apply(by(alice, registered("a")))
+	w.apply(part("one", 0, 10_000))
+	w.apply(part("one", 0, 10_000)) // a repetition
+	w.apply(part("one", 1, 10_000))
+	if got := stored(w, bob); got != 20_000 {
+		t.Fatalf("bob's uploads have %d bytes", got)
+	}
+	w.State = reloaded(t, w.State)
+	w.apply(publishBlob("a", "one", 2, 20_000, ""))
+	if got := stored(w, alice); stored(w, bob) != 0 || got < 20_000 || got > 20_100 {
+		t.Errorf("published to alice's topic: bob has %d, alice %d", stored(w, bob), got)
+	}
+	w.apply(part("two", 0, 30_000))
+	if r := w.apply(part("three", 0, 30_000)); quotaOf(r.Err("")) == nil {
+		t.Errorf("a first part beyond the quota: %+v", r)
+	}
+	if r := w.apply(part("two", 1, 30_000)); quotaOf(r.Err("")) == nil {
+		t.Errorf("another part beyond the quota: %+v", r)
+	}
+	if got := stored(w, bob); got != 0 || !w.fx.PartsReleased {
+		t.Errorf("an upload that is refused leaves %d bytes", got)
+	}
+	if r := w.apply(part("two", 1, 10)); r.Outcome != hub.OutcomeStale {
+		t.Errorf("it goes on: %+v", r)
+	}
+	w.apply(part("four", 0, 30_000))
+	w.apply(dropped(w.now.Add(time.Hour).UnixNano()))
+	if got := stored(w, bob); got != 0 {
+		t.Errorf("an upload that was given up leaves %d bytes", got)
+	}
+	// With room for one message of its own a principal can upload it.
+	w.apply(part("five", 0, 40_000))
+	if r := w.apply(by(bob, publishBlob("b", "five", 1, 40_000, ""), storing(50_000))); r.Outcome != hub.OutcomeOK || stored(w, bob) > 40_100 {
+		t.Errorf("to its own topic: %+v, %d bytes", r, stored(w, bob))
+	}
+	if hub.LevelOf(part("x", 0, 1)) != 3 || hub.LevelOf(part("x", 1, 1)) != 1 {
+		t.Error("older programs would not count it")
 	}
 }

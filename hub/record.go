@@ -9,7 +9,7 @@ import (
 
 // AppendRecord appends the stored form of m to dst: everything the log keeps except topic and offset, which are its
 // key. The form is protobuf: 1 time, 2 content type, 3 body, 4 rel=self, 5 part numbers, 6 size of the parts in
-// bytes, 30 headers as name, zero byte, value.
+// bytes, 30 headers as name, zero byte, value; 31 those that are sent with deliveries.
 func AppendRecord(dst []byte, m *Message) []byte {
 	dst = protowire.AppendTag(dst, 1, protowire.Fixed64Type)
 	dst = protowire.AppendFixed64(dst, uint64(m.Time))
@@ -21,7 +21,7 @@ func AppendRecord(dst []byte, m *Message) []byte {
 	}
 	for i := range m.Headers {
 		h := &m.Headers[i]
-		dst = protowire.AppendTag(dst, 30, protowire.BytesType)
+		dst = protowire.AppendTag(dst, headerField(h), protowire.BytesType)
 		dst = protowire.AppendVarint(dst, uint64(len(h.Name)+1+len(h.Value)))
 		dst = append(dst, h.Name...)
 		dst = append(dst, 0)
@@ -38,6 +38,13 @@ func AppendRecord(dst []byte, m *Message) []byte {
 	}
 	dst = protowire.AppendTag(dst, 3, protowire.BytesType)
 	return protowire.AppendBytes(dst, m.Body)
+}
+
+func headerField(h *Header) protowire.Number {
+	if h.Carried {
+		return 31
+	}
+	return 30
 }
 
 func packedSize(list []uint64) (n int) {
@@ -105,11 +112,11 @@ func ParseRecord(topic TopicID, offset uint64, b []byte) (Message, error) {
 			if v, n = protowire.ConsumeFixed64(b); n >= 0 {
 				m.Time = int64(v)
 			}
-		case num == 30 && typ == protowire.BytesType:
+		case (num == 30 || num == 31) && typ == protowire.BytesType:
 			var v []byte
 			if v, n = protowire.ConsumeBytes(b); n >= 0 {
 				name, value, _ := strings.Cut(string(v), "\x00")
-				m.Headers = append(m.Headers, Header{name, value})
+				m.Headers = append(m.Headers, Header{name, value, num == 31})
 			}
 		case num == 6 && typ == protowire.VarintType:
 			var v uint64

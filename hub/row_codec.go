@@ -22,7 +22,7 @@ func (s *Subscription) row() *hubpb.SubscriptionRow {
 		ExpiresAt: nanos(s.ExpiresAt), CreatedAt: s.created, RenewedAt: nanos(s.RenewedAt),
 		Node: s.Assignment.Node, Epoch: s.Assignment.Epoch, NextNode: s.Assignment.Next, Rewound: s.Assignment.Rewound, Paused: s.Paused, Group: uint64(s.Group),
 		Extra: extraPB(s.Extra), Scheme: s.Scheme, FormerSecrets: formerPB(s.Former), Owner: s.Owner, PauseReason: s.PauseReason,
-		SealedHeaders: bytesOf(s.SealedHeaders)}
+		SealedHeaders: bytesOf(s.SealedHeaders), EncryptionKey: s.EncryptionKey}
 	if s.Options != nil {
 		r.Options = s.Options.pb("")
 	}
@@ -36,7 +36,7 @@ func subscriptionFromRow(r *hubpb.SubscriptionRow) *Subscription {
 		Assignment: Assignment{Node: r.Node, Epoch: r.Epoch, Next: r.NextNode, Rewound: r.Rewound}, Paused: r.Paused, Group: GroupID(r.Group),
 		Options: optionsFromPB(r.Options).shared(), Extra: extraFromPB(r.Extra),
 		Scheme: r.Scheme, Former: formerFromPB(r.FormerSecrets), Owner: shared(r.Owner), PauseReason: r.PauseReason,
-		SealedHeaders: string(r.SealedHeaders)}
+		SealedHeaders: string(r.SealedHeaders), EncryptionKey: shared(r.EncryptionKey)}
 }
 
 func (r *Request) row() *hubpb.RequestRow {
@@ -44,7 +44,8 @@ func (r *Request) row() *hubpb.RequestRow {
 		Request: &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.TopicName, TopicRaw: r.TopicRaw, Callback: r.Callback,
 			CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, SealedSecret: r.SealedSecret, Signature: r.Signature,
 			VerifyToken: r.VerifyToken, AutoRegister: r.AutoRegister, Options: r.Options.pb(r.Start), Extra: extraPB(r.Extra),
-			Scheme: r.Scheme, SecretGrace: r.SecretGrace, Caller: r.caller, SealedHeaders: bytesOf(r.SealedHeaders)}}
+			Scheme: r.Scheme, SecretGrace: r.SecretGrace, Caller: r.caller, SealedHeaders: bytesOf(r.SealedHeaders),
+			EncryptionKey: r.EncryptionKey}}
 }
 
 func requestFromRow(r *hubpb.RequestRow) *Request {
@@ -54,7 +55,8 @@ func requestFromRow(r *hubpb.RequestRow) *Request {
 		LeaseSeconds: q.GetLeaseSeconds(), SealedSecret: q.GetSealedSecret(), Signature: q.GetSignature(),
 		VerifyToken: q.GetVerifyToken(), AutoRegister: q.GetAutoRegister(), Start: q.GetOptions().GetStart(), Options: optionsFromPB(q.GetOptions()),
 		Extra: extraFromPB(q.GetExtra()), Scheme: q.GetScheme(), SecretGrace: q.GetSecretGrace(),
-		Owner: q.GetCaller().GetPrincipal(), caller: q.GetCaller(), SealedHeaders: string(q.GetSealedHeaders())}
+		Owner: q.GetCaller().GetPrincipal(), caller: q.GetCaller(), SealedHeaders: string(q.GetSealedHeaders()),
+		EncryptionKey: shared(q.GetEncryptionKey())}
 }
 
 // bytesOf is nil for an empty string, so that absent and empty are stored alike.

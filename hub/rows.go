@@ -299,7 +299,11 @@ func (l *Loader) add(k RowKey, value []byte) error {
 		return decodeRow(value, func(r *hubpb.OriginRow) { s.origins[r.Origin] = originFromRow(r) })
 	case TablePendingBlob:
 		return decodeRow(value, func(r *hubpb.PendingBlobRow) {
-			s.pendingBlobs[k.Name] = &pendingBlob{parts: r.Parts, size: r.Size, at: r.At}
+			s.pendingBlobs[k.Name] = &pendingBlob{parts: r.Parts, size: r.Size, at: r.At, owner: shared(r.Owner)}
+			s.hold(r.Owner, func(h *holding) {
+				h.uploads++
+				h.stored += r.Size
+			})
 		})
 	case TableMessageBlob:
 		return decodeRow(value, func(r *hubpb.MessageBlobRow) { l.blobs = append(l.blobs, r) })

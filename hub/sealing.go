@@ -263,6 +263,7 @@ func (s *State) retireKey(e *hubpb.SealingKeyRetired, fx *Effects) Result {
 	if m.NextSealingKey == e.Key {
 		m.NextSealingKey = ""
 	}
+	s.keepTokenKey(e.TokenKey)
 	m.RetiredKeys = append(m.RetiredKeys, e.Key)
 	if n := len(m.RetiredKeys) - maxRetiredKeys; n > 0 {
 		m.RetiredKeys = slices.Clone(m.RetiredKeys[n:])

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -87,6 +88,34 @@ func TestSealingKeysInTheLog(t *testing.T) {
 
 // A secret sealed with a retired key is never accepted, however long its request was in flight; and a key is not
 // retired while any secret is sealed with it, including those of pending requests and former secrets.
+// The public keys of tokens outlive the retirement of their sealing key by as long as a token may be valid.
+func TestFormerTokenKeys(t *testing.T) {
+	w := newWorld(t)
+	retire := func(key, token string) {
+		t.Helper()
+		e := keyRetired(key)
+		e.GetSealingKeyRetired().TokenKey = []byte(token)
+		if hub.LevelOf(e) != 3 {
+			t.Errorf("level %d, want 3", hub.LevelOf(e))
+		}
+		if res := w.apply(e); res.Outcome != hub.OutcomeOK {
+			t.Fatalf("outcome %d", res.Outcome)
+		}
+	}
+	w.apply(keySwitched(keyA))
+	retire(keyB, "public b")
+	until := w.Now().Add(hub.MaxTokenTTL)
+	if got := w.FormerTokenKeys(); len(got) != 1 || string(got[0].Public) != "public b" || !got[0].Until.Equal(until) {
+		t.Errorf("got %+v", got)
+	}
+	w.apply(keyRetired(keyB)) // again, by a node without the key
+	w.now = w.now.Add(hub.MaxTokenTTL + time.Second)
+	retire(keyC, "public c")
+	if got := w.FormerTokenKeys(); len(got) != 1 || string(got[0].Public) != "public c" {
+		t.Errorf("got %+v, want only the key whose tokens may be valid", got)
+	}
+}
+
 func TestRetiredKeysAreNotUsed(t *testing.T) {
 	w := newWorld(t)
 	w.apply(keySwitched(keyA))

@@ -186,7 +186,7 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) (RequestID, er
 	}
 	ev := &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.Topic, TopicRaw: r.TopicRaw, Callback: r.Callback,
 		CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, Signature: r.Signature, VerifyToken: r.VerifyToken,
-		AutoRegister: s.policy.AutoRegister || r.Topic == EventsTopic, Scheme: r.Scheme}
+		AutoRegister: s.policy.AutoRegister || r.Topic == EventsTopic, Scheme: r.Scheme, EncryptionKey: r.EncryptionKey}
 	if r.Scheme != "" {
 		ev.SecretGrace = int64(s.policy.SecretGrace / time.Second)
 	}
@@ -353,7 +353,7 @@ func receipt(res Result) Receipt {
 
 // publishInParts publishes a body in memory as a blob.
 func (s *Service) publishInParts(ctx context.Context, p Publication) (Receipt, error) {
-	u, err := s.newBlobWriter(p.Topic, p.ContentType)
+	u, err := s.newBlobWriter(ctx, p.Topic, p.ContentType)
 	if err != nil {
 		return Receipt{}, err
 	}

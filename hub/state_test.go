@@ -167,7 +167,7 @@ func TestEntryBuilder(t *testing.T) {
 func TestRecords(t *testing.T) {
 	for _, m := range []hub.Message{
 		{Topic: 3, Offset: 4, Time: -1, ContentType: "text/plain", Body: []byte("hello"), LinkSelf: "https://example.com/"},
-		{Topic: 3, Offset: 4, Body: []byte("hello"), Headers: []hub.Header{{Name: "X-Hub-Key", Value: "k"}, {Name: "Ce-Subject", Value: ""}}},
+		{Topic: 3, Offset: 4, Body: []byte("hello"), Headers: []hub.Header{{Name: "X-Hub-Key", Value: "k"}, {Name: "Ce-Subject", Value: ""}, {Name: "X-Github-Event", Value: "push", Carried: true}}},
 		{Topic: 3, Offset: 4, Time: 1 << 60, ContentType: "", Body: []byte{}},
 	} {
 		data := hub.AppendRecord([]byte("before"), &m)[6:]

@@ -88,9 +88,10 @@ type Message struct {
 	PartsSize int64    // their total size in bytes
 }
 
-// Header is a publisher's header that is kept with the message because a delivery key may name it.
+// Header is a publisher's header that is kept with the message, because a delivery key may name it or to be sent with deliveries.
 type Header struct {
 	Name, Value string // Name in canonical form
+	Carried     bool   // sent with deliveries
 }
 
 // Header returns the value of a kept header, or "" if the publisher sent none.
@@ -132,6 +133,8 @@ type Subscription struct {
 	SealedSecret []byte // see SecretBox; empty: deliveries are not signed
 	// SealedHeaders are Credentials with the headers that the subscriber wants, bound to HeadersBinding; empty: none.
 	SealedHeaders string
+	// EncryptionKey is the public key to which deliveries are encrypted, as the subscriber gave it; empty: none.
+	EncryptionKey string
 	Scheme        string // SchemeStandardWebhooks: its signatures too; empty: X-Hub-Signature only
 	Former        []FormerSecret
 	Signature     string // the subscriber's choice: sha1, sha256, sha384 or sha512; empty: none
@@ -216,6 +219,7 @@ type Request struct {
 
 	LeaseSeconds  int64
 	SealedHeaders string // as in Subscription
+	EncryptionKey string // as in Subscription
 	SealedSecret  []byte
 	Scheme        string // SchemeStandardWebhooks: its signatures too; empty: X-Hub-Signature only
 	SecretGrace   int64  // seconds

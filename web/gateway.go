@@ -79,6 +79,7 @@ func (s *Server) gatewayRoutes() []*route {
 	return append(s.serviceRoutes(), []*route{
 		{name: "gateway_registry", paths: []string{"/v1/gateway"}, access: of, methods: status},
 		{name: "gateway_document", paths: []string{"/v1/gateway/document"}, access: document, methods: read(s.getGatewayDocument)},
+		{name: "gateway_jwks", paths: []string{tokenKeysPath}, access: access{public: true, limited: true}, methods: read(s.getTokenKeys)},
 		{name: "gateway_usage", paths: []string{"/v1/gateway/usage"}, methods: read(s.getGatewayUsage)},
 		{name: "gateway_explain", paths: []string{"/v1/gateway/explain"}, access: of, methods: map[string]http.HandlerFunc{http.MethodPost: s.explainRoute}},
 	}...)
@@ -142,16 +143,13 @@ func servicesOf(r *registry.Registry) (out []gatewayService) {
 	}
 	for i := range r.Services {
 		svc := &r.Services[i]
-		item := gatewayService{Name: svc.Name, URI: svc.URI, Aliases: []gatewayAlias{}, Default: svc.Default, Versions: []gatewayVersion{}}
-		if svc.Wildcard {
-			item.URI += "/*"
-		}
+		item := gatewayService{Name: svc.Name, URI: svc.FullURI(svc.URI), Aliases: []gatewayAlias{}, Default: svc.Default, Versions: []gatewayVersion{}}
 		for _, a := range svc.Aliases {
-			item.Aliases = append(item.Aliases, gatewayAlias(a))
+			item.Aliases = append(item.Aliases, gatewayAlias{URI: svc.FullURI(a.URI), Status: a.Status})
 		}
 		for j := range svc.Versions {
 			v := &svc.Versions[j]
-			version := gatewayVersion{Version: v.Version, Status: string(v.Status), Methods: orEmpty(v.Methods), Target: targetText(v.Target), Auth: v.Auth,
+			version := gatewayVersion{Version: v.Version, Status: string(v.Status), Methods: orEmpty(v.Methods), Target: v.Target.String(), Auth: v.Auth,
 				Verifier: v.Verifier, DeprecatedAt: moment(v.DeprecatedAt), SunsetAt: moment(v.SunsetAt), Successor: v.Successor}
 			if v.Permission != nil {
 				version.Permission = v.Permission.Action + " " + v.Permission.Resource
@@ -161,14 +159,6 @@ func servicesOf(r *registry.Registry) (out []gatewayService) {
 		out = append(out, item)
 	}
 	return out
-}
-
-// targetText returns a target as registries spell it.
-func targetText(t registry.Target) string {
-	if t.Kind == registry.TargetUpstream {
-		return t.Name + ":" + t.Path
-	}
-	return string(t.Kind) + ":" + t.Name
 }
 
 // gatewayDocument is a registry on the wire. Files are in base64.

@@ -15,6 +15,19 @@ import (
 	"quorumhub/web/problem"
 )
 
+// eventRoutes are those about open streams and events.
+func (s *Server) eventRoutes() []*route {
+	get := func(h http.HandlerFunc) map[string]http.HandlerFunc {
+		return map[string]http.HandlerFunc{http.MethodGet: h, http.MethodHead: h}
+	}
+	return []*route{
+		{name: "events", paths: []string{"/v1/events"}, methods: get(s.listEvents), access: access{own: true}},
+		{name: "open_streams", paths: []string{"/v1/streams"}, methods: get(s.listStreams), access: access{own: true}},
+		{name: "open_stream", paths: []string{"/v1/streams/:id"}, methods: map[string]http.HandlerFunc{http.MethodDelete: s.endStream},
+			access: access{changes: auth.ActionSubscriptions, own: true}},
+	}
+}
+
 // openStream is an event stream that a reader has open at this node.
 type openStream struct {
 	ID      string    `json:"id"`

@@ -410,3 +410,46 @@ func TestCreatorsRevokeTheirKeys(t *testing.T) {
 	want(t, o.as(o.alice, "DELETE", "/v1/auth/keys/"+id, ""), 404)
 	want(t, o.as(maker, "DELETE", "/v1/auth/keys/"+id, ""), 200)
 }
+
+// The owner of a subscription finds in the events what others have tried, and nobody else's.
+func TestEventsAreOfTheirOwners(t *testing.T) {
+	o := newOwned(t, "")
+	if got := o.list(t, o.alice, "/v1/events"); len(got) != 0 {
+		t.Errorf("before the topic exists: %v", got)
+	}
+	o.ledger.must(t, &hubpb.Event{Kind: &hubpb.Event_TopicRegistered{TopicRegistered: &hubpb.TopicRegistered{Topic: hub.EventsTopic}}})
+	o.ask(t, o.alice, "subscribe", "https://alice.example/cb")
+	o.ledger.verify(t)
+	o.ask(t, o.bob, "subscribe", "https://alice.example/cb")
+	o.ask(t, o.bob, "subscribe", "https://bob.example/cb")
+	o.ledger.verify(t)
+	want(t, o.as(o.alice, "DELETE", "/v1/subscriptions/s-1", ""), 204)
+	types := func(key, target string) (out []string) {
+		t.Helper()
+		for _, e := range o.list(t, key, target) {
+			out = append(out, fmt.Sprint(e["type"], " ", e["subscription"], " ", e["reason"]))
+		}
+		return out
+	}
+	if got := types(o.alice, "/v1/events"); !slices.Equal(got, []string{"subscription.verified s-1 <nil>", "subscription.denied s-1 not_owner", "subscription.ended s-1 owner"}) {
+		t.Errorf("alice finds %q", got)
+	}
+	if got := types(o.bob, "/v1/events"); !slices.Equal(got, []string{"subscription.verified s-2 <nil>"}) {
+		t.Errorf("bob finds %q", got)
+	}
+	if got := types(o.root, "/v1/events"); len(got) != 4 {
+		t.Errorf("an operator finds %q", got)
+	}
+	first := o.list(t, o.alice, "/v1/events?limit=1")
+	if got := types(o.alice, fmt.Sprint("/v1/events?cursor=", first[0]["id"])); len(first) != 1 || len(got) != 2 {
+		t.Errorf("after the first: %q", got)
+	}
+	if text := want(t, o.as(o.alice, "GET", "/v1/events", ""), 200); strings.Contains(text, principalOf(o.bob)) {
+		t.Errorf("alice learns who tried: %s", text)
+	}
+	for _, target := range []string{"/v1/events?cursor=x", "/v1/events?cursor=99-1", "/v1/events?limit=0", "/v1/events?x=1"} {
+		want(t, o.as(o.alice, "GET", target, ""), 400)
+	}
+	want(t, o.send("GET", "/v1/events", ""), 401)
+	want(t, o.as(o.alice, "GET", "/topics/hub.events", ""), 403)
+}

@@ -66,8 +66,6 @@ func (s *Server) table() []*route {
 		{name: "pause", paths: []string{"/v1/subscriptions/:id/pause"}, methods: post(s.pauseSubscription), access: ownSubscriptions},
 		{name: "resume", paths: []string{"/v1/subscriptions/:id/resume"}, methods: post(s.resumeSubscription), access: ownSubscriptions},
 		{name: "reassign", paths: []string{"/v1/subscriptions/reassign"}, methods: post(s.reassignSubscriptions), access: subscriptions},
-		{name: "open_streams", paths: []string{"/v1/streams"}, methods: get(s.listStreams), access: access{own: true}},
-		{name: "open_stream", paths: []string{"/v1/streams/:id"}, methods: map[string]http.HandlerFunc{http.MethodDelete: s.endStream}, access: ownSubscriptions},
 		{name: "requests", paths: []string{"/v1/requests"}, methods: get(s.listRequests), access: access{own: true}},
 		{name: "signature", paths: []string{"/v1/subscriptions/:id/signature"}, methods: map[string]http.HandlerFunc{http.MethodPut: s.setSignature}, access: subscriptions},
 		{name: "attempts", paths: []string{"/v1/subscriptions/:id/attempts"}, methods: get(s.listAttempts), access: access{own: true}},
@@ -91,6 +89,7 @@ func (s *Server) table() []*route {
 		{name: "landing", paths: []string{"/"}, methods: get(s.getLanding), access: access{public: true, limited: true}},
 	}
 	routes = append(routes, s.accessRoutes()...)
+	routes = append(routes, s.eventRoutes()...)
 	routes = append(routes, s.keyRoutes()...)
 	routes = append(routes, s.callbackRoutes()...)
 	routes = append(routes, s.gatewayRoutes()...)

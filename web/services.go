@@ -22,6 +22,8 @@ type ServiceOptions struct {
 	Transports gateway.Transports
 	// Loaded is gateway.Options.Loaded; nil: nobody is told.
 	Loaded func(*registry.Registry) []string
+	// TokenKeys sign tokens for the services behind; nil: they get none.
+	TokenKeys TokenKeys
 }
 
 // newGateway makes the gateway if there is to be one.
@@ -30,8 +32,12 @@ func (s *Server) newGateway() (err error) {
 		return nil
 	}
 	p := gatewayPorts{s}
+	var tokens *gateway.TokenOptions
+	if s.Services.TokenKeys != nil {
+		tokens = &gateway.TokenOptions{Issuer: strings.TrimSuffix(s.PublicURL, "/"), Keys: tokenKeys{s}, Newest: s.newestOf}
+	}
 	s.gateway, err = gateway.New(gateway.Options{Source: s.Services.Source, Transports: s.Services.Transports, Loaded: s.Services.Loaded,
-		Callers: p, Bodies: p, Publisher: p, Nonces: p, Operations: p, Log: s.Log, Registry: s.Registry, Clock: s.Clock.Now})
+		Callers: p, Bodies: p, Publisher: p, Nonces: p, Operations: p, Tokens: tokens, Log: s.Log, Registry: s.Registry, Clock: s.Clock.Now})
 	return err
 }
 
@@ -89,7 +95,8 @@ func (s *Server) serviceRoutes() []*route {
 
 // gatewayServes reports whether a request is for the gateway, whose registry may have another prefix than its route.
 func (s *Server) gatewayServes(r *http.Request) bool {
-	return s.gateway != nil && s.gateway.Serves(r.URL.EscapedPath())
+	path := r.URL.EscapedPath()
+	return s.gateway != nil && path != tokenKeysPath && s.gateway.Serves(path)
 }
 
 // gatewayPorts is what the gateway needs of the server.
@@ -245,7 +252,7 @@ func (p gatewayPorts) Publish(w http.ResponseWriter, r *http.Request, topic stri
 		out := hub.Publication{Topic: name, ContentType: pub.ContentType, Body: pub.Body, IdempotencyKey: pub.IdempotencyKey,
 			Authorized: pub.Granted && !hub.Reserved(name)}
 		for _, h := range pub.Headers {
-			out.Headers = append(out.Headers, hub.Header{Name: h.Name, Value: h.Value})
+			out.Headers = append(out.Headers, hub.Header{Name: h.Name, Value: h.Value, Carried: h.Carried})
 		}
 		receipt, err = p.Service.Publish(r.Context(), out)
 	}

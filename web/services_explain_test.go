@@ -41,7 +41,7 @@ func TestGatewayExplainsItsStages(t *testing.T) {
 	for _, s := range out.Steps {
 		order = append(order, s.Stage)
 	}
-	if got := strings.Join(order, " "); got != "limits correlation match authenticate sender quota authorize replay validate decrypt enrich route call release convert encrypt respond errors log" {
+	if got := strings.Join(order, " "); got != "limits correlation match authenticate sender quota authorize replay validate decrypt enrich token route call release convert encrypt respond errors log" {
 		t.Errorf("the stages are %s", got)
 	}
 	for stage, text := range map[string]string{"authenticate": "geo", "authorize": "call on hr.address", "validate": "query ID", "route": "hr:/v2/address"} {

@@ -136,36 +136,55 @@ func (p partner) sends(t *testing.T, payload string, to *ecdsa.PublicKey) string
 	return string(sealed)
 }
 
-// An e-KYC route: the partner's request is encrypted and signed, what it sees depends on its permission, and only it can read it.
-func TestGatewayProtectsPayloads(t *testing.T) {
-	b := newBehind(t)
+// kyc is a gateway with an e-KYC route, and partners in front of it.
+type kyc struct {
+	*guarded
+	behind                         *behind
+	clock                          time.Time
+	ca, foreign                    *partnerCA
+	basic, full, stranger, revoked partner
+	hub                            *ecdsa.PublicKey
+	keys                           map[string]string
+}
+
+func newKYC(t *testing.T) *kyc {
+	t.Helper()
 	clock := newClock().Now()
-	ca, foreign := newPartnerCA(t, clock), newPartnerCA(t, clock)
+	k := &kyc{behind: newBehind(t), clock: clock, ca: newPartnerCA(t, clock), foreign: newPartnerCA(t, clock)}
 	from, until := clock.Add(-time.Hour), clock.Add(time.Hour)
-	revoked := ca.issue(t, "basic.example", from, until)
-	ca.revoke(clock)
-	basic, full, stranger := ca.issue(t, "basic.example", from, until), ca.issue(t, "full.example", from, until), ca.issue(t, "none.example", from, until)
+	k.revoked = k.ca.issue(t, "basic.example", from, until)
+	k.ca.revoke(clock)
+	k.basic, k.full, k.stranger = k.ca.issue(t, "basic.example", from, until), k.ca.issue(t, "full.example", from, until), k.ca.issue(t, "none.example", from, until)
 	hubKey := newKey(t)
+	k.hub = &hubKey.PublicKey
 	der, err := x509.MarshalPKCS8PrivateKey(hubKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	src, option := serving(b, kycService, ca.files(t, clock))
+	src, option := serving(k.behind, kycService, k.ca.files(t, clock))
 	src.active.Document.Secrets["KYC_KEY"] = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-	g := newGuarded(t, `
+	k.guarded = newGuarded(t, `
   - {name: basic, may: [call], resources: [kyc-basic], who: [{scope: kyc.basic}]}
   - {name: full, may: [call], resources: [kyc-full], who: [{scope: kyc.full}]}
 `, option)
-	g.StartServices(t.Context())
-	if errs := g.Serving().Errors; len(errs) > 0 {
+	k.StartServices(t.Context())
+	if errs := k.Serving().Errors; len(errs) > 0 {
 		t.Fatal(errs)
 	}
-	b.answers(answering("application/json", `{"name":"Ada","dob":"1815-12-10"}`))
-	keys := map[string]string{"basic": g.key(t, "basic.example", "kyc.basic"), "full": g.key(t, "full.example", "kyc.full"), "none": g.key(t, "none.example", "other")}
-	post := func(key, body string) (int, string, http.Header) {
-		w := g.send("POST", "/gateway/kyc", body, "X-API-Key", keys[key], "Content-Type", "application/jose", "Accept", "application/json")
-		return w.Code, w.Body.String(), w.Header()
-	}
+	k.behind.answers(answering("application/json", `{"name":"Ada","dob":"1815-12-10"}`))
+	k.keys = map[string]string{"basic": k.key(t, "basic.example", "kyc.basic"), "full": k.key(t, "full.example", "kyc.full"), "none": k.key(t, "none.example", "other")}
+	return k
+}
+
+func (k *kyc) post(key, body string) (int, string, http.Header) {
+	w := k.send("POST", "/gateway/kyc", body, "X-API-Key", k.keys[key], "Content-Type", "application/jose", "Accept", "application/json")
+	return w.Code, w.Body.String(), w.Header()
+}
+
+// An e-KYC route: the partner's request is encrypted and signed, what it sees depends on its permission, and only it can read it.
+func TestGatewayProtectsPayloads(t *testing.T) {
+	k := newKYC(t)
+	b, basic, full, stranger := k.behind, k.basic, k.full, k.stranger
 	opened := func(p partner, sealed string) string {
 		plain, err := jwe.Decrypt([]byte(sealed), jwe.WithKey(jwa.ECDH_ES_A256KW(), p.key))
 		if err != nil {
@@ -179,7 +198,7 @@ func TestGatewayProtectsPayloads(t *testing.T) {
 		want   string
 		policy string
 	}{{"basic", basic, `{"name":"Ada"}`, "kyc-basic"}, {"full", full, `{"name":"Ada","dob":"1815-12-10"}`, "kyc-full"}} {
-		code, body, h := post(c.key, c.p.sends(t, `{"id":"7"}`, &hubKey.PublicKey))
+		code, body, h := k.post(c.key, c.p.sends(t, `{"id":"7"}`, k.hub))
 		if code != 200 || h.Get("Content-Type") != "application/jose" || h.Get("X-Gateway-Release") != c.policy || strings.Contains(body, "Ada") {
 			t.Fatalf("%s: %d %v %s", c.key, code, h, body)
 		}
@@ -193,32 +212,38 @@ func TestGatewayProtectsPayloads(t *testing.T) {
 			t.Errorf("the service got %q as %q", got, r.Header.Get("Content-Type"))
 		}
 	}
+}
+
+func TestGatewayRefusesPayloadsThatAreNotProtected(t *testing.T) {
+	k := newKYC(t)
+	b, basic, full, stranger := k.behind, k.basic, k.full, k.stranger
+	from, until := k.clock.Add(-time.Hour), k.clock.Add(time.Hour)
 	calls := b.count()
-	ended := ca.issue(t, "basic.example", from, clock.Add(-time.Minute))
-	other := foreign.issue(t, "basic.example", from, until)
+	ended := k.ca.issue(t, "basic.example", from, k.clock.Add(-time.Minute))
+	other := k.foreign.issue(t, "basic.example", from, until)
 	for name, c := range map[string]struct {
 		key, body string
 		status    int
 	}{
-		"a revoked certificate":       {"basic", revoked.sends(t, `{"id":"7"}`, &hubKey.PublicKey), 403},
-		"an ended certificate":        {"basic", ended.sends(t, `{"id":"7"}`, &hubKey.PublicKey), 403},
-		"a foreign certificate":       {"basic", other.sends(t, `{"id":"7"}`, &hubKey.PublicKey), 403},
-		"somebody else's certificate": {"basic", full.sends(t, `{"id":"7"}`, &hubKey.PublicKey), 403},
+		"a revoked certificate":       {"basic", k.revoked.sends(t, `{"id":"7"}`, k.hub), 403},
+		"an ended certificate":        {"basic", ended.sends(t, `{"id":"7"}`, k.hub), 403},
+		"a foreign certificate":       {"basic", other.sends(t, `{"id":"7"}`, k.hub), 403},
+		"somebody else's certificate": {"basic", full.sends(t, `{"id":"7"}`, k.hub), 403},
 		"encrypted to another key":    {"basic", basic.sends(t, `{"id":"7"}`, &newKey(t).PublicKey), 400},
-		"nothing may be released":     {"none", stranger.sends(t, `{"id":"7"}`, &hubKey.PublicKey), 403},
-		"a body that breaks a schema": {"basic", basic.sends(t, `{"id":7}`, &hubKey.PublicKey), 400},
+		"nothing may be released":     {"none", stranger.sends(t, `{"id":"7"}`, k.hub), 403},
+		"a body that breaks a schema": {"basic", basic.sends(t, `{"id":7}`, k.hub), 400},
 		"not encrypted":               {"basic", `{"id":"7"}`, 400},
 	} {
-		if code, body, _ := post(c.key, c.body); code != c.status || strings.Contains(body, "PRIVATE") {
+		if code, body, _ := k.post(c.key, c.body); code != c.status || strings.Contains(body, "PRIVATE") {
 			t.Errorf("%s: %d %s, want %d", name, code, body, c.status)
 		}
 	}
-	want(t, g.send("POST", "/gateway/kyc", `{"id":"7"}`, "X-API-Key", keys["basic"], "Content-Type", "application/json"), 415)
+	want(t, k.send("POST", "/gateway/kyc", `{"id":"7"}`, "X-API-Key", k.keys["basic"], "Content-Type", "application/json"), 415)
 	if n := b.count(); n != calls {
 		t.Errorf("the service was called %d times for refused requests", n-calls)
 	}
 	b.answers(answering("text/plain", "Ada"))
-	if code, body, _ := post("full", full.sends(t, `{"id":"7"}`, &hubKey.PublicKey)); code != 502 || strings.Contains(body, "Ada") {
+	if code, body, _ := k.post("full", full.sends(t, `{"id":"7"}`, k.hub)); code != 502 || strings.Contains(body, "Ada") {
 		t.Errorf("what is no document: %d %s", code, body)
 	}
 }

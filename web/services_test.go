@@ -266,3 +266,28 @@ func TestGatewayRefusesWhatTheRegistryDoesNotAllow(t *testing.T) {
 		t.Errorf("the service was called %d times", n)
 	}
 }
+
+// A registry with thousands of services is in force at once, and does not slow down its routes.
+func TestGatewayLoadsLargeRegistries(t *testing.T) {
+	const services = 10_000
+	var text strings.Builder
+	text.WriteString("version: 1\nupstreams: {hr: {urls: [UPSTREAM]}}\nservices:\n")
+	for i := range services {
+		fmt.Fprintf(&text, "  - {name: s%d, uri: s%d/item, versions: [{version: \"1\", target: \"hr:/s%d\", methods: [GET], auth: none, params: [{name: ID, in: query, pattern: \"[0-9]+\"}]}]}\n", i, i, i)
+	}
+	begin := time.Now()
+	f, b, _ := newServing(t, text.String())
+	if took := time.Since(begin); took > 20*time.Second { // a second on an idle machine; the tests share theirs
+		t.Errorf("loading took %v", took)
+	} else {
+		t.Logf("loading took %v", took)
+	}
+	want(t, f.send("GET", "/gateway/s9999/item?ID=1", ""), 200)
+	if r, _ := b.seen(t); r.URL.Path != "/s9999" {
+		t.Errorf("reached %s", r.URL.Path)
+	}
+	metrics := want(t, f.send("GET", "/metrics", ""), 200)
+	if n := strings.Count(metrics, "quorumhub_gateway_requests_total{"); n > 202*6 {
+		t.Errorf("%d series of requests", n)
+	}
+}

@@ -84,7 +84,7 @@ func TestGatewayTakesWebhooksIntoATopic(t *testing.T) {
 	if string(m.Body) != body || m.ContentType != "application/json; charset=UTF-8" {
 		t.Errorf("stored %q as %q", m.Body, m.ContentType)
 	}
-	if got := fmt.Sprint(m.Headers); got != "[{X-Github-Event push} {X-Hub-Key d-1}]" {
+	if got := fmt.Sprint(m.Headers); got != "[{X-Github-Event push true} {X-Hub-Key d-1 false}]" {
 		t.Errorf("kept with the message: %s", got)
 	}
 }

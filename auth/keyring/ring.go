@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ecdsa"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -33,6 +34,8 @@ type sealingKey struct {
 	id   string
 	raw  []byte
 	aead cipher.AEAD
+	// token signs tokens, see TokenKeys.
+	token *ecdsa.PrivateKey
 }
 
 const keyBytes = 32
@@ -70,7 +73,11 @@ func newSealingKey(raw []byte) (sealingKey, error) {
 	if err != nil {
 		return sealingKey{}, fmt.Errorf("is unusable: %w", err)
 	}
-	return sealingKey{id: KeyID(raw), raw: bytes.Clone(raw), aead: aead}, nil
+	token, err := deriveTokenKey(raw)
+	if err != nil {
+		return sealingKey{}, fmt.Errorf("is unusable: %w", err)
+	}
+	return sealingKey{id: KeyID(raw), raw: bytes.Clone(raw), aead: aead, token: token}, nil
 }
 
 // KeyID identifies a key without revealing it.

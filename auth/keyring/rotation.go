@@ -217,7 +217,13 @@ func (k *Keeper) Drop(ctx context.Context, key, by string) (dropped []string, er
 		if n := u.Secrets(); n > 0 {
 			return dropped, hub.Errorf(hub.CodeConflict, "%d secrets are still sealed with %s; re-encrypt them first (quorumhub keys reencrypt)", n, u.ID)
 		}
-		res, err := k.o.Proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SealingKeyRetired{SealingKeyRetired: &hubpb.SealingKeyRetired{Key: u.ID, By: by}}})
+		retired := &hubpb.SealingKeyRetired{Key: u.ID, By: by}
+		k.o.State.View(func(s *hub.State) {
+			if s.KeepsTokenKeys() {
+				retired.TokenKey = k.o.Keys.Ring().tokenKey(u.ID)
+			}
+		})
+		res, err := k.o.Proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SealingKeyRetired{SealingKeyRetired: retired}})
 		if err != nil {
 			return dropped, err
 		}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	served "quorumhub/web/gateway"
 	"quorumhub/web/gateway/registry"
 )
 
@@ -29,7 +30,13 @@ func Check(path string, in io.Reader, env []string) (*Report, error) {
 	if _, err := registry.Compile(reg); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return &Report{Services: Services(reg), Topics: len(reg.Topics), Unset: unset(doc)}, nil
+	missing := unset(doc)
+	if len(missing) == 0 { // or keys are not there yet
+		if mistakes := served.Check(reg); len(mistakes) > 0 {
+			return nil, Invalid(path, mistakes)
+		}
+	}
+	return &Report{Services: Services(reg), Topics: len(reg.Topics), Unset: missing}, nil
 }
 
 // String sums the report up in one line.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"io"
 
+	served "quorumhub/web/gateway"
 	"quorumhub/web/gateway/registry"
 )
 
@@ -13,7 +14,11 @@ func Ready(path string, in io.Reader, env []string) (registry.Document, error) {
 	if err != nil {
 		return registry.Document{}, err
 	}
-	if reg, mistakes := registry.Read(doc, nil); reg == nil {
+	reg, mistakes := registry.Read(doc, nil)
+	if reg != nil {
+		mistakes = served.Check(reg)
+	}
+	if len(mistakes) > 0 {
 		return registry.Document{}, Invalid(path, mistakes)
 	}
 	return doc, nil

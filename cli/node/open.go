@@ -198,8 +198,15 @@ func (n *Node) openRaft(ctx context.Context, in *inputs) (*raftlog.Node, error) 
 	w := newWaitingRoom(n.listener, n.secure)
 	defer w.close()
 	if !in.used() {
-		// Whoever starts the nodes one after another must not wait for the first one to serve.
+		// Whoever starts the nodes one after another must not wait for the first one to serve. From here on the watchdog counts.
 		n.systemd.ready("waiting for the other nodes of the cluster")
+		waiting, end := context.WithCancel(ctx)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			n.systemd.watch(waiting, func(context.Context) error { return nil })
+		}()
+		defer func() { end(); <-ended }()
 	}
 	return raftlog.Open(ctx, o)
 }
@@ -246,7 +253,7 @@ func (n *Node) webOptions(feed *sse.Feed, registry *prometheus.Registry) web.Opt
 		Node: n.view, Membership: n.view, Reads: n.raft, Deliveries: n.deliveries, Backups: &nodeBackups{n.raft, n.store, n.keys.Ring()},
 		Keys:      n.keeper,
 		Gateway:   &gatewayView{n.gateway, n.usage},
-		Services:  &web.ServiceOptions{Source: n.gateway, Transports: upstreamTransports(n.ownAddresses()), Loaded: n.policies.Load},
+		Services:  &web.ServiceOptions{Source: n.gateway, Transports: upstreamTransports(n.ownAddresses()), Loaded: n.policies.Load, TokenKeys: n.keys.Ring()},
 		Parts:     n.store,
 		Notices:   n.out.notices,
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,

@@ -44,12 +44,7 @@ type Fetcher struct {
 	again map[hub.TopicID]bool // pinged while in flight
 	queue []hub.TopicID
 	busy  int
-	off   bool
-
-	ctx    context.Context
-	cancel context.CancelFunc
-	work   sync.WaitGroup
-	wake   chan struct{}
+	loop  *retry.Loop
 }
 
 // NewFetcher returns a fetcher that only listens until Start.
@@ -71,20 +66,13 @@ func NewFetcher(o Options) *Fetcher {
 		o.Backoff.Max = time.Minute
 	}
 	return &Fetcher{o: o, rec: retry.Recorder{Proposer: o.Proposer, Log: o.Log}, due: map[hub.TopicID]bool{}, again: map[hub.TopicID]bool{},
-		off: true, wake: make(chan struct{}, 1)}
+		loop: retry.NewLoop()}
 }
 
 // Start takes over all unanswered pings and begins to fetch.
 func (f *Fetcher) Start(ctx context.Context) {
-	f.mu.Lock()
-	f.ctx, f.cancel = context.WithCancel(ctx)
-	f.mu.Unlock()
 	f.Reload()
-	f.mu.Lock()
-	f.off = false
-	f.mu.Unlock()
-	f.work.Add(1)
-	go f.run()
+	f.loop.Begin(ctx, f.run)
 }
 
 // Reload adopts the unanswered pings of a state that replaced the previous one, after a snapshot was installed.
@@ -98,20 +86,11 @@ func (f *Fetcher) Reload() {
 			f.addLocked(topics[i].ID)
 		}
 	}
-	f.kick()
+	f.loop.Wake()
 }
 
 // Close cuts off fetches in flight and waits for them. Their pings stay unanswered in the log.
-func (f *Fetcher) Close() {
-	f.mu.Lock()
-	started := f.ctx != nil
-	f.off = true
-	f.mu.Unlock()
-	if started {
-		f.cancel()
-		f.work.Wait()
-	}
-}
+func (f *Fetcher) Close() { f.loop.Close() }
 
 // Applied implements hub.Observer.
 func (f *Fetcher) Applied(fx *hub.Effects) {
@@ -123,14 +102,7 @@ func (f *Fetcher) Applied(fx *hub.Effects) {
 	for _, id := range fx.Pinged {
 		f.addLocked(id)
 	}
-	f.kick()
-}
-
-func (f *Fetcher) kick() {
-	select {
-	case f.wake <- struct{}{}:
-	default:
-	}
+	f.loop.Wake()
 }
 
 func (f *Fetcher) addLocked(id hub.TopicID) {
@@ -146,25 +118,23 @@ func (f *Fetcher) addLocked(id hub.TopicID) {
 
 // run starts queued fetches while this node leads.
 func (f *Fetcher) run() {
-	defer f.work.Done()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
-		case <-f.wake:
+		case <-f.loop.Woken():
 		case <-timer.C:
-		case <-f.ctx.Done():
+		case <-f.loop.Done():
 			return
 		}
 		leads := f.o.Leadership.IsLeader()
 		f.mu.Lock()
-		for leads && !f.off && f.busy < f.o.Concurrency && len(f.queue) > 0 {
+		for leads && !f.loop.Closing() && f.busy < f.o.Concurrency && len(f.queue) > 0 {
 			id := f.queue[0]
 			f.queue = f.queue[1:]
 			f.due[id] = true
 			f.busy++
-			f.work.Add(1)
-			go f.do(id)
+			f.loop.Go(func() { f.do(id) })
 		}
 		waiting := len(f.queue) > 0
 		f.mu.Unlock()
@@ -176,7 +146,6 @@ func (f *Fetcher) run() {
 
 // do answers the pings a topic has so far.
 func (f *Fetcher) do(id hub.TopicID) {
-	defer f.work.Done()
 	f.fetchTopic(id)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -186,7 +155,7 @@ func (f *Fetcher) do(id hub.TopicID) {
 		delete(f.again, id)
 		f.addLocked(id)
 	}
-	f.kick()
+	f.loop.Wake()
 }
 
 func (f *Fetcher) fetchTopic(id hub.TopicID) {
@@ -203,23 +172,23 @@ func (f *Fetcher) fetchTopic(id hub.TopicID) {
 		e := &hubpb.TopicFetched{Topic: uint64(id), Ping: t.Ping, Outcome: hubpb.FetchOutcome_FETCH_NO_SUBSCRIBERS}
 		if subscribers > 0 {
 			wait, again := f.fetch(&t, n, e)
-			if !again && len(e.Body) > hub.MaxInlineBytes && f.ctx.Err() == nil {
+			if !again && len(e.Body) > hub.MaxInlineBytes && !f.loop.Closing() {
 				if err := f.storeBlob(e); err != nil {
 					f.o.Log.Warn("cannot record the fetch of a large topic yet; will retry", "topic", t.Name, "error", err)
 					wait, again = f.o.Backoff.Delay(n, 0), true
 				}
 			}
-			if f.ctx.Err() != nil {
+			if f.loop.Closing() {
 				return
 			}
 			if again {
-				if retry.Sleep(f.ctx, wait) != nil {
+				if retry.Sleep(f.loop.Context(), wait) != nil {
 					return
 				}
 				continue
 			}
 		}
-		_, _ = f.rec.Record(f.ctx, "the fetch of "+t.Name, &hubpb.Event{Kind: &hubpb.Event_TopicFetched{TopicFetched: e}})
+		_, _ = f.rec.Record(f.loop.Context(), "the fetch of "+t.Name, &hubpb.Event{Kind: &hubpb.Event_TopicFetched{TopicFetched: e}})
 		return // fails only if the hub stops, which leaves the ping unanswered
 	}
 }
@@ -227,7 +196,7 @@ func (f *Fetcher) fetchTopic(id hub.TopicID) {
 // storeBlob writes a large body into the log and makes e refer to it.
 func (f *Fetcher) storeBlob(e *hubpb.TopicFetched) error {
 	up := hub.NewBlobWriter(f.o.Proposer, e.ContentType)
-	if err := up.WriteAll(f.ctx, e.Body); err != nil {
+	if err := up.WriteAll(f.loop.Context(), e.Body); err != nil {
 		return err
 	}
 	up.AttachTo(e)
@@ -255,7 +224,7 @@ func (f *Fetcher) fetch(t *hub.Topic, n int, e *hubpb.TopicFetched) (wait time.D
 		e.Outcome, e.Reason = hubpb.FetchOutcome_FETCH_FAILED, string(egress.ReasonURL)
 		return 0, false
 	}
-	res := f.o.Reader.Fetch(f.ctx, Request{URL: f.urlOf(t), ETag: t.ETag, LastModified: t.LastModified})
+	res := f.o.Reader.Fetch(f.loop.Context(), Request{URL: f.urlOf(t), ETag: t.ETag, LastModified: t.LastModified})
 	if res.Outcome == Retryable && n < f.o.Attempts {
 		return f.o.Backoff.Delay(n, res.RetryAfter), true
 	}

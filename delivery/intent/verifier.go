@@ -60,12 +60,7 @@ type Verifier struct {
 	order     []*hostQueue // hosts with queued requests, served in turn
 	busy      int
 	gone      map[hub.RequestID]struct{} // settled while Start reads the state
-	off       bool                       // not started, or closing
-
-	ctx    context.Context
-	cancel context.CancelFunc
-	work   sync.WaitGroup
-	wake   chan struct{}
+	loop      *retry.Loop
 }
 
 // verification is one pending request.
@@ -112,14 +107,11 @@ func NewVerifier(o Options) *Verifier {
 		o.Backoff.Max = time.Minute
 	}
 	return &Verifier{o: o, rec: retry.Recorder{Proposer: o.Proposer, Log: o.Log}, crowding: newCrowding(o.Limits.Rate, o.PerNetwork),
-		admission: newAdmission(), tasks: map[hub.RequestID]*verification{}, hosts: map[string]*hostQueue{}, gone: map[hub.RequestID]struct{}{}, off: true, wake: make(chan struct{}, 1)}
+		admission: newAdmission(), tasks: map[hub.RequestID]*verification{}, hosts: map[string]*hostQueue{}, gone: map[hub.RequestID]struct{}{}, loop: retry.NewLoop()}
 }
 
 // Start takes over all pending requests and begins to work on them.
 func (v *Verifier) Start(ctx context.Context) {
-	v.mu.Lock()
-	v.ctx, v.cancel = context.WithCancel(ctx)
-	v.mu.Unlock()
 	var pending []hub.Request
 	v.o.State.View(func(s *hub.State) { pending = s.Requests(0, 0, nil) })
 	v.mu.Lock()
@@ -128,23 +120,13 @@ func (v *Verifier) Start(ctx context.Context) {
 			v.addLocked(pending[i])
 		}
 	}
-	v.gone, v.off = nil, false
+	v.gone = nil
 	v.mu.Unlock()
-	v.work.Add(1)
-	go v.run()
+	v.loop.Begin(ctx, v.run)
 }
 
 // Close cuts off attempts in flight and waits for them. Requests stay pending in the log.
-func (v *Verifier) Close() {
-	v.mu.Lock()
-	started := v.ctx != nil
-	v.off = true
-	v.mu.Unlock()
-	if started {
-		v.cancel()
-		v.work.Wait()
-	}
-}
+func (v *Verifier) Close() { v.loop.Close() }
 
 // Applied implements hub.Observer.
 func (v *Verifier) Applied(fx *hub.Effects) {
@@ -162,7 +144,7 @@ func (v *Verifier) Applied(fx *hub.Effects) {
 		}
 		v.settledLocked(id)
 	}
-	v.kick()
+	v.loop.Wake()
 }
 
 // settledLocked removes a settled request.
@@ -203,7 +185,7 @@ func (v *Verifier) Reload() {
 			v.settledLocked(id)
 		}
 	}
-	v.kick()
+	v.loop.Wake()
 }
 
 // Pending returns the number of requests that wait or are in flight.
@@ -211,13 +193,6 @@ func (v *Verifier) Pending() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return len(v.tasks)
-}
-
-func (v *Verifier) kick() {
-	select {
-	case v.wake <- struct{}{}:
-	default:
-	}
 }
 
 // addLocked queues a request.
@@ -259,14 +234,13 @@ func (v *Verifier) forgetLocked(t *verification) {
 
 // run starts queued requests while this node leads.
 func (v *Verifier) run() {
-	defer v.work.Done()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
-		case <-v.wake:
+		case <-v.loop.Woken():
 		case <-timer.C:
-		case <-v.ctx.Done():
+		case <-v.loop.Done():
 			return
 		}
 		if v.o.Leadership.IsLeader() {
@@ -287,7 +261,7 @@ func (v *Verifier) run() {
 // scheduleLocked starts as many requests as there is room for, one host after the other.
 func (v *Verifier) scheduleLocked() {
 	skipped := 0
-	for !v.off && v.busy < v.o.Concurrency && len(v.order) > skipped {
+	for !v.loop.Closing() && v.busy < v.o.Concurrency && len(v.order) > skipped {
 		h := v.order[0]
 		v.order = v.order[1:]
 		if h.busy >= v.o.PerHost {
@@ -304,16 +278,14 @@ func (v *Verifier) scheduleLocked() {
 		}
 		h.busy++
 		v.busy++
-		ctx, cancel := context.WithCancel(v.ctx)
+		ctx, cancel := context.WithCancel(v.loop.Context())
 		t.cancel = cancel
-		v.work.Add(1)
-		go v.do(ctx, t)
+		v.loop.Go(func() { v.do(ctx, t) })
 	}
 }
 
 // do makes one attempt and schedules the next one if needed.
 func (v *Verifier) do(ctx context.Context, t *verification) {
-	defer v.work.Done()
 	defer t.cancel()
 	t.attempts++
 	again, wait := v.attempt(ctx, t)
@@ -321,7 +293,7 @@ func (v *Verifier) do(ctx context.Context, t *verification) {
 	v.mu.Lock()
 	t.host.busy--
 	v.busy--
-	v.kick()
+	v.loop.Wake()
 	v.mu.Unlock()
 	if !again || retry.Sleep(ctx, wait) != nil {
 		return
@@ -329,7 +301,7 @@ func (v *Verifier) do(ctx context.Context, t *verification) {
 	v.mu.Lock()
 	if v.tasks[t.req.ID] == t {
 		v.enqueueLocked(t)
-		v.kick()
+		v.loop.Wake()
 	}
 	v.mu.Unlock()
 }
@@ -388,7 +360,7 @@ func (v *Verifier) attempt(ctx context.Context, t *verification) (again bool, wa
 	}
 	v.logOutcome(t, res, denied)
 	// Not ctx: it ends when the outcome is applied, which may be before Record returns.
-	out, err := v.rec.Record(v.ctx, "outcome of "+r.ID.String(), event)
+	out, err := v.rec.Record(v.loop.Context(), "outcome of "+r.ID.String(), event)
 	if err == nil && !denied {
 		v.denyRefused(r, out[0].Outcome)
 	}
@@ -407,7 +379,7 @@ func (v *Verifier) logOutcome(t *verification, res Result, denied bool) {
 	if u, err := url.Parse(callback); err == nil {
 		callback = u.Redacted()
 	}
-	v.o.Log.Log(v.ctx, level, "request settled", "request", r.ID.String(), "mode", r.ModeName(), "topic", r.TopicName, "callback", callback,
+	v.o.Log.Log(v.loop.Context(), level, "request settled", "request", r.ID.String(), "mode", r.ModeName(), "topic", r.TopicName, "callback", callback,
 		"confirmed", confirmed, "status", res.Status, "reason", string(res.Reason), "attempts", t.attempts)
 }
 
@@ -416,11 +388,11 @@ func (v *Verifier) logOutcome(t *verification, res Result, denied bool) {
 func (v *Verifier) denyRefused(r *hub.Request, outcome hub.Outcome) {
 	switch outcome { //nolint:exhaustive // the others are no refusals, or not the subscriber's business
 	case hub.OutcomeGroupConflict:
-		v.o.Caller.Deny(v.ctx, r.Callback, r.TopicRaw, "the consumer group has another delivery mode, window or key")
+		v.o.Caller.Deny(v.loop.Context(), r.Callback, r.TopicRaw, "the consumer group has another delivery mode, window or key")
 	case hub.OutcomeNoTopic:
-		v.o.Caller.Deny(v.ctx, r.Callback, r.TopicRaw, v.o.UnknownTopic(r.TopicRaw))
+		v.o.Caller.Deny(v.loop.Context(), r.Callback, r.TopicRaw, v.o.UnknownTopic(r.TopicRaw))
 	case hub.OutcomeQuota:
-		v.o.Caller.Deny(v.ctx, r.Callback, r.TopicRaw, "a quota of the subscriber is reached")
+		v.o.Caller.Deny(v.loop.Context(), r.Callback, r.TopicRaw, "a quota of the subscriber is reached")
 	}
 }
 

@@ -48,9 +48,7 @@ type Placer struct {
 	at      time.Time // when changed was last set
 	loose   looseUnits
 
-	wake   chan struct{}
-	cancel context.CancelFunc
-	work   sync.WaitGroup
+	loop *retry.Loop
 
 	// Used only by the run goroutine.
 	leads    bool
@@ -77,7 +75,7 @@ const (
 func NewPlacer(o Options) *Placer {
 	o.MoveAfter = cmp.Or(o.MoveAfter, DefaultMoveAfter)
 	o.Settle = cmp.Or(o.Settle, 2*time.Second)
-	return &Placer{o: o, changed: true, loose: looseUnits{more: true}, wake: make(chan struct{}, 1), absent: map[string]time.Time{}, resumed: map[string]comeback{}}
+	return &Placer{o: o, changed: true, loose: looseUnits{more: true}, loop: retry.NewLoop(), absent: map[string]time.Time{}, resumed: map[string]comeback{}}
 }
 
 // Applied implements hub.Observer.
@@ -96,7 +94,7 @@ func (p *Placer) Applied(fx *hub.Effects) {
 	}
 	p.mu.Unlock()
 	if urgent {
-		p.kick()
+		p.loop.Wake()
 	}
 }
 
@@ -105,30 +103,16 @@ func (p *Placer) Reload() {
 	p.mu.Lock()
 	p.changed, p.at, p.loose = true, time.Now(), looseUnits{more: true}
 	p.mu.Unlock()
-	p.kick()
-}
-
-func (p *Placer) kick() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
+	p.loop.Wake()
 }
 
 // Start begins to place subscriptions whenever this node leads.
 func (p *Placer) Start(ctx context.Context) {
-	ctx, p.cancel = context.WithCancel(ctx)
-	p.work.Add(1)
-	go p.run(ctx)
+	p.loop.Begin(ctx, p.run)
 }
 
 // Close stops placing and waits for it to end.
-func (p *Placer) Close() {
-	if p.cancel != nil {
-		p.cancel()
-		p.work.Wait()
-	}
-}
+func (p *Placer) Close() { p.loop.Close() }
 
 // Candidates returns the nodes that a new subscription may be assigned to, for hubpb.RequestVerified. Safe for
 // concurrent use.
@@ -143,13 +127,13 @@ func (p *Placer) Candidates() []*hubpb.Candidate {
 	return out
 }
 
-func (p *Placer) run(ctx context.Context) {
-	defer p.work.Done()
+func (p *Placer) run() {
+	ctx := p.loop.Context()
 	tick := time.NewTicker(placerTick)
 	defer tick.Stop()
 	for {
 		select {
-		case <-p.wake:
+		case <-p.loop.Woken():
 		case <-tick.C:
 		case <-ctx.Done():
 			return

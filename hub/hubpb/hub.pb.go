@@ -2042,6 +2042,7 @@ type Header struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // canonical
 	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Carried       bool                   `protobuf:"varint,3,opt,name=carried,proto3" json:"carried,omitempty"` // sent with deliveries
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2088,6 +2089,13 @@ func (x *Header) GetValue() string {
 		return x.Value
 	}
 	return ""
+}
+
+func (x *Header) GetCarried() bool {
+	if x != nil {
+		return x.Carried
+	}
+	return false
 }
 
 // BatchPublished appends several messages to one topic, all or none. Its result holds the offset of the first.
@@ -2190,6 +2198,7 @@ type BlobPartAdded struct {
 	Blob          []byte                 `protobuf:"bytes,1,opt,name=blob,proto3" json:"blob,omitempty"`    // random, chosen by the publishing node
 	Index         uint32                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"` // from 0
 	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	Caller        *Caller                `protobuf:"bytes,70,opt,name=caller,proto3" json:"caller,omitempty"` // with the first part: whose stored bytes the parts are until they are published
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2241,6 +2250,13 @@ func (x *BlobPartAdded) GetIndex() uint32 {
 func (x *BlobPartAdded) GetData() []byte {
 	if x != nil {
 		return x.Data
+	}
+	return nil
+}
+
+func (x *BlobPartAdded) GetCaller() *Caller {
+	if x != nil {
+		return x.Caller
 	}
 	return nil
 }
@@ -2547,6 +2563,7 @@ type SubscriptionRequested struct {
 	SecretGrace   int64                  `protobuf:"varint,41,opt,name=secret_grace,json=secretGrace,proto3" json:"secret_grace,omitempty"`       // seconds that the replaced secret keeps signing, with standard-webhooks
 	Extra         []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`                                       // sorted by name
 	Caller        *Caller                `protobuf:"bytes,70,opt,name=caller,proto3" json:"caller,omitempty"`                                     // becomes the owner once the request is verified
+	EncryptionKey string                 `protobuf:"bytes,110,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"` // public key to which deliveries are encrypted, as given; empty: none
 	SealedHeaders []byte                 `protobuf:"bytes,200,opt,name=sealed_headers,json=sealedHeaders,proto3" json:"sealed_headers,omitempty"` // sent with every request to the callback; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2685,6 +2702,13 @@ func (x *SubscriptionRequested) GetCaller() *Caller {
 		return x.Caller
 	}
 	return nil
+}
+
+func (x *SubscriptionRequested) GetEncryptionKey() string {
+	if x != nil {
+		return x.EncryptionKey
+	}
+	return ""
 }
 
 func (x *SubscriptionRequested) GetSealedHeaders() []byte {
@@ -5619,6 +5643,7 @@ type SealingKeyRetired struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	TokenKey      []byte                 `protobuf:"bytes,3,opt,name=token_key,json=tokenKey,proto3" json:"token_key,omitempty"` // public key (P-256, uncompressed point) of the tokens signed with it; empty: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5665,6 +5690,13 @@ func (x *SealingKeyRetired) GetBy() string {
 		return x.By
 	}
 	return ""
+}
+
+func (x *SealingKeyRetired) GetTokenKey() []byte {
+	if x != nil {
+		return x.TokenKey
+	}
+	return nil
 }
 
 // GatewayApplied replaces the gateway's registry as a whole. Its document is a blob: a GatewayDocument, compressed with gzip.
@@ -6118,7 +6150,8 @@ type MetaRow struct {
 	Resumed           []*NodeResumed         `protobuf:"bytes,90,rep,name=resumed,proto3" json:"resumed,omitempty"`                                             // in order of node ID
 	NextFailedRequest uint64                 `protobuf:"varint,71,opt,name=next_failed_request,json=nextFailedRequest,proto3" json:"next_failed_request,omitempty"`
 	NextIdempotency   uint64                 `protobuf:"varint,72,opt,name=next_idempotency,json=nextIdempotency,proto3" json:"next_idempotency,omitempty"`
-	UnlistedParts     uint64                 `protobuf:"varint,73,opt,name=unlisted_parts,json=unlistedParts,proto3" json:"unlisted_parts,omitempty"` // parts up to this one may belong to messages whose rows do not list them
+	UnlistedParts     uint64                 `protobuf:"varint,73,opt,name=unlisted_parts,json=unlistedParts,proto3" json:"unlisted_parts,omitempty"`         // parts up to this one may belong to messages whose rows do not list them
+	FormerTokenKeys   []*FormerTokenKey      `protobuf:"bytes,140,rep,name=former_token_keys,json=formerTokenKeys,proto3" json:"former_token_keys,omitempty"` // oldest first
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -6314,6 +6347,66 @@ func (x *MetaRow) GetUnlistedParts() uint64 {
 	return 0
 }
 
+func (x *MetaRow) GetFormerTokenKeys() []*FormerTokenKey {
+	if x != nil {
+		return x.FormerTokenKeys
+	}
+	return nil
+}
+
+// FormerTokenKey verifies tokens whose signing key is gone.
+type FormerTokenKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Public        []byte                 `protobuf:"bytes,1,opt,name=public,proto3" json:"public,omitempty"` // P-256, uncompressed point
+	Until         int64                  `protobuf:"varint,2,opt,name=until,proto3" json:"until,omitempty"`  // the last of its tokens has ended
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FormerTokenKey) Reset() {
+	*x = FormerTokenKey{}
+	mi := &file_hub_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FormerTokenKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FormerTokenKey) ProtoMessage() {}
+
+func (x *FormerTokenKey) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FormerTokenKey.ProtoReflect.Descriptor instead.
+func (*FormerTokenKey) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *FormerTokenKey) GetPublic() []byte {
+	if x != nil {
+		return x.Public
+	}
+	return nil
+}
+
+func (x *FormerTokenKey) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
 // NodeResumed counts how often a node has resumed delivery (DeliveryResumed).
 type NodeResumed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -6325,7 +6418,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6337,7 +6430,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6350,7 +6443,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{71}
+	return file_hub_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -6393,7 +6486,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6405,7 +6498,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6418,7 +6511,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{72}
+	return file_hub_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -6561,7 +6654,7 @@ type StoredBytes struct {
 
 func (x *StoredBytes) Reset() {
 	*x = StoredBytes{}
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6573,7 +6666,7 @@ func (x *StoredBytes) String() string {
 func (*StoredBytes) ProtoMessage() {}
 
 func (x *StoredBytes) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6586,7 +6679,7 @@ func (x *StoredBytes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredBytes.ProtoReflect.Descriptor instead.
 func (*StoredBytes) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{73}
+	return file_hub_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *StoredBytes) GetTotal() uint64 {
@@ -6650,6 +6743,7 @@ type SubscriptionRow struct {
 	Owner             string                 `protobuf:"bytes,70,opt,name=owner,proto3" json:"owner,omitempty"` // principal; empty: none
 	PauseReason       PauseReason            `protobuf:"varint,71,opt,name=pause_reason,json=pauseReason,proto3,enum=quorumhub.v1.PauseReason" json:"pause_reason,omitempty"`
 	OperatorSignature string                 `protobuf:"bytes,81,opt,name=operator_signature,json=operatorSignature,proto3" json:"operator_signature,omitempty"` // as in SubscriptionSignatureSet; goes before signature
+	EncryptionKey     string                 `protobuf:"bytes,110,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"`            // as in SubscriptionRequested
 	SealedHeaders     []byte                 `protobuf:"bytes,200,opt,name=sealed_headers,json=sealedHeaders,proto3" json:"sealed_headers,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -6657,7 +6751,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6669,7 +6763,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6682,7 +6776,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{74}
+	return file_hub_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -6853,6 +6947,13 @@ func (x *SubscriptionRow) GetOperatorSignature() string {
 	return ""
 }
 
+func (x *SubscriptionRow) GetEncryptionKey() string {
+	if x != nil {
+		return x.EncryptionKey
+	}
+	return ""
+}
+
 func (x *SubscriptionRow) GetSealedHeaders() []byte {
 	if x != nil {
 		return x.SealedHeaders
@@ -6879,7 +6980,7 @@ type GroupRow struct {
 
 func (x *GroupRow) Reset() {
 	*x = GroupRow{}
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6891,7 +6992,7 @@ func (x *GroupRow) String() string {
 func (*GroupRow) ProtoMessage() {}
 
 func (x *GroupRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6904,7 +7005,7 @@ func (x *GroupRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRow.ProtoReflect.Descriptor instead.
 func (*GroupRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{75}
+	return file_hub_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *GroupRow) GetId() uint64 {
@@ -6988,7 +7089,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7000,7 +7101,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7013,7 +7114,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{76}
+	return file_hub_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -7049,7 +7150,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7061,7 +7162,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7074,7 +7175,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{77}
+	return file_hub_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -7127,7 +7228,7 @@ type FailedRequestRow struct {
 
 func (x *FailedRequestRow) Reset() {
 	*x = FailedRequestRow{}
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7139,7 +7240,7 @@ func (x *FailedRequestRow) String() string {
 func (*FailedRequestRow) ProtoMessage() {}
 
 func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7152,7 +7253,7 @@ func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedRequestRow.ProtoReflect.Descriptor instead.
 func (*FailedRequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{78}
+	return file_hub_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *FailedRequestRow) GetNumber() uint64 {
@@ -7272,7 +7373,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7284,7 +7385,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7297,7 +7398,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{79}
+	return file_hub_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -7431,14 +7532,15 @@ type PendingBlobRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Parts         []uint64               `protobuf:"varint,1,rep,packed,name=parts,proto3" json:"parts,omitempty"` // their numbers, in order
 	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
-	At            int64                  `protobuf:"varint,3,opt,name=at,proto3" json:"at,omitempty"` // when the last part was added
+	At            int64                  `protobuf:"varint,3,opt,name=at,proto3" json:"at,omitempty"`      // when the last part was added
+	Owner         string                 `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"` // principal who adds them; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PendingBlobRow) Reset() {
 	*x = PendingBlobRow{}
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7450,7 +7552,7 @@ func (x *PendingBlobRow) String() string {
 func (*PendingBlobRow) ProtoMessage() {}
 
 func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7463,7 +7565,7 @@ func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PendingBlobRow.ProtoReflect.Descriptor instead.
 func (*PendingBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{80}
+	return file_hub_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *PendingBlobRow) GetParts() []uint64 {
@@ -7487,6 +7589,13 @@ func (x *PendingBlobRow) GetAt() int64 {
 	return 0
 }
 
+func (x *PendingBlobRow) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
 // MessageBlobRow is a retained message whose body is a blob.
 type MessageBlobRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -7500,7 +7609,7 @@ type MessageBlobRow struct {
 
 func (x *MessageBlobRow) Reset() {
 	*x = MessageBlobRow{}
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7512,7 +7621,7 @@ func (x *MessageBlobRow) String() string {
 func (*MessageBlobRow) ProtoMessage() {}
 
 func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7525,7 +7634,7 @@ func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageBlobRow.ProtoReflect.Descriptor instead.
 func (*MessageBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{81}
+	return file_hub_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *MessageBlobRow) GetTopic() uint64 {
@@ -7573,7 +7682,7 @@ type NodeRow struct {
 
 func (x *NodeRow) Reset() {
 	*x = NodeRow{}
-	mi := &file_hub_proto_msgTypes[82]
+	mi := &file_hub_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7585,7 +7694,7 @@ func (x *NodeRow) String() string {
 func (*NodeRow) ProtoMessage() {}
 
 func (x *NodeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[82]
+	mi := &file_hub_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7598,7 +7707,7 @@ func (x *NodeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
 func (*NodeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{82}
+	return file_hub_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *NodeRow) GetNode() string {
@@ -7679,7 +7788,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[83]
+	mi := &file_hub_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7691,7 +7800,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[83]
+	mi := &file_hub_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7704,7 +7813,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{83}
+	return file_hub_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -7767,7 +7876,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[84]
+	mi := &file_hub_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7779,7 +7888,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[84]
+	mi := &file_hub_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7792,7 +7901,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{84}
+	return file_hub_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -7826,7 +7935,7 @@ type AccessRuleRow struct {
 
 func (x *AccessRuleRow) Reset() {
 	*x = AccessRuleRow{}
-	mi := &file_hub_proto_msgTypes[85]
+	mi := &file_hub_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7838,7 +7947,7 @@ func (x *AccessRuleRow) String() string {
 func (*AccessRuleRow) ProtoMessage() {}
 
 func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[85]
+	mi := &file_hub_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7851,7 +7960,7 @@ func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleRow.ProtoReflect.Descriptor instead.
 func (*AccessRuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{85}
+	return file_hub_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *AccessRuleRow) GetRule() *AccessRuleSet {
@@ -7878,7 +7987,7 @@ type QuotaRow struct {
 
 func (x *QuotaRow) Reset() {
 	*x = QuotaRow{}
-	mi := &file_hub_proto_msgTypes[86]
+	mi := &file_hub_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7890,7 +7999,7 @@ func (x *QuotaRow) String() string {
 func (*QuotaRow) ProtoMessage() {}
 
 func (x *QuotaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[86]
+	mi := &file_hub_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7903,7 +8012,7 @@ func (x *QuotaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaRow.ProtoReflect.Descriptor instead.
 func (*QuotaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{86}
+	return file_hub_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *QuotaRow) GetSet() *QuotaSet {
@@ -7933,7 +8042,7 @@ type PrincipalRow struct {
 
 func (x *PrincipalRow) Reset() {
 	*x = PrincipalRow{}
-	mi := &file_hub_proto_msgTypes[87]
+	mi := &file_hub_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7945,7 +8054,7 @@ func (x *PrincipalRow) String() string {
 func (*PrincipalRow) ProtoMessage() {}
 
 func (x *PrincipalRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[87]
+	mi := &file_hub_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7958,7 +8067,7 @@ func (x *PrincipalRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrincipalRow.ProtoReflect.Descriptor instead.
 func (*PrincipalRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{87}
+	return file_hub_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *PrincipalRow) GetOwner() string {
@@ -8000,7 +8109,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[88]
+	mi := &file_hub_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8012,7 +8121,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[88]
+	mi := &file_hub_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8025,7 +8134,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{88}
+	return file_hub_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -8061,7 +8170,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[89]
+	mi := &file_hub_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8073,7 +8182,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[89]
+	mi := &file_hub_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8086,7 +8195,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{89}
+	return file_hub_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -8120,7 +8229,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[90]
+	mi := &file_hub_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8132,7 +8241,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[90]
+	mi := &file_hub_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8145,7 +8254,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{90}
+	return file_hub_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -8171,7 +8280,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[91]
+	mi := &file_hub_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8183,7 +8292,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[91]
+	mi := &file_hub_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8196,7 +8305,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{91}
+	return file_hub_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -8218,7 +8327,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[92]
+	mi := &file_hub_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8230,7 +8339,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[92]
+	mi := &file_hub_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8243,7 +8352,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{92}
+	return file_hub_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -8284,7 +8393,7 @@ type CallbackCredentialsRow struct {
 
 func (x *CallbackCredentialsRow) Reset() {
 	*x = CallbackCredentialsRow{}
-	mi := &file_hub_proto_msgTypes[93]
+	mi := &file_hub_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8296,7 +8405,7 @@ func (x *CallbackCredentialsRow) String() string {
 func (*CallbackCredentialsRow) ProtoMessage() {}
 
 func (x *CallbackCredentialsRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[93]
+	mi := &file_hub_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8309,7 +8418,7 @@ func (x *CallbackCredentialsRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallbackCredentialsRow.ProtoReflect.Descriptor instead.
 func (*CallbackCredentialsRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{93}
+	return file_hub_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *CallbackCredentialsRow) GetSet() *CallbackCredentialsSet {
@@ -8339,7 +8448,7 @@ type GatewayRow struct {
 
 func (x *GatewayRow) Reset() {
 	*x = GatewayRow{}
-	mi := &file_hub_proto_msgTypes[94]
+	mi := &file_hub_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8351,7 +8460,7 @@ func (x *GatewayRow) String() string {
 func (*GatewayRow) ProtoMessage() {}
 
 func (x *GatewayRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[94]
+	mi := &file_hub_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8364,7 +8473,7 @@ func (x *GatewayRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewayRow.ProtoReflect.Descriptor instead.
 func (*GatewayRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{94}
+	return file_hub_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *GatewayRow) GetApplied() *GatewayApplied {
@@ -8405,7 +8514,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[95]
+	mi := &file_hub_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8417,7 +8526,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[95]
+	mi := &file_hub_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8461,7 +8570,7 @@ type SecretsReencrypted_Item struct {
 
 func (x *SecretsReencrypted_Item) Reset() {
 	*x = SecretsReencrypted_Item{}
-	mi := &file_hub_proto_msgTypes[96]
+	mi := &file_hub_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8473,7 +8582,7 @@ func (x *SecretsReencrypted_Item) String() string {
 func (*SecretsReencrypted_Item) ProtoMessage() {}
 
 func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[96]
+	mi := &file_hub_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8541,7 +8650,7 @@ type GatewayDocument_File struct {
 
 func (x *GatewayDocument_File) Reset() {
 	*x = GatewayDocument_File{}
-	mi := &file_hub_proto_msgTypes[97]
+	mi := &file_hub_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8553,7 +8662,7 @@ func (x *GatewayDocument_File) String() string {
 func (*GatewayDocument_File) ProtoMessage() {}
 
 func (x *GatewayDocument_File) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[97]
+	mi := &file_hub_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8593,7 +8702,7 @@ type GatewaySecrets_Secret struct {
 
 func (x *GatewaySecrets_Secret) Reset() {
 	*x = GatewaySecrets_Secret{}
-	mi := &file_hub_proto_msgTypes[98]
+	mi := &file_hub_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8605,7 +8714,7 @@ func (x *GatewaySecrets_Secret) String() string {
 func (*GatewaySecrets_Secret) ProtoMessage() {}
 
 func (x *GatewaySecrets_Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[98]
+	mi := &file_hub_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8645,7 +8754,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[99]
+	mi := &file_hub_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8657,7 +8766,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[99]
+	mi := &file_hub_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8801,10 +8910,11 @@ const file_hub_proto_rawDesc = "" +
 	"\aheaders\x18\x1e \x03(\v2\x14.quorumhub.v1.HeaderR\aheaders\x12,\n" +
 	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\x12\x1d\n" +
 	"\n" +
-	"key_window\x18G \x01(\rR\tkeyWindow\"2\n" +
+	"key_window\x18G \x01(\rR\tkeyWindow\"L\n" +
 	"\x06Header\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xdc\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x18\n" +
+	"\acarried\x18\x03 \x01(\bR\acarried\"\xdc\x02\n" +
 	"\x0eBatchPublished\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x127\n" +
 	"\x05items\x18\x02 \x03(\v2!.quorumhub.v1.BatchPublished.ItemR\x05items\x12#\n" +
@@ -8816,11 +8926,12 @@ const file_hub_proto_rawDesc = "" +
 	"key_window\x18G \x01(\rR\tkeyWindow\x1a=\n" +
 	"\x04Item\x12!\n" +
 	"\fcontent_type\x18\x01 \x01(\tR\vcontentType\x12\x12\n" +
-	"\x04body\x18\x02 \x01(\fR\x04body\"M\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\"{\n" +
 	"\rBlobPartAdded\x12\x12\n" +
 	"\x04blob\x18\x01 \x01(\fR\x04blob\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\"\xf4\x02\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12,\n" +
+	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\"\xf4\x02\n" +
 	"\rBlobPublished\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12!\n" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x12\n" +
@@ -8846,7 +8957,7 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"\b_max_ageB\f\n" +
 	"\n" +
-	"_max_bytes\"\xdf\x04\n" +
+	"_max_bytes\"\x86\x05\n" +
 	"\x15SubscriptionRequested\x12&\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x12.quorumhub.v1.ModeR\x04mode\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1b\n" +
@@ -8863,7 +8974,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x06scheme\x18( \x01(\tR\x06scheme\x12!\n" +
 	"\fsecret_grace\x18) \x01(\x03R\vsecretGrace\x12.\n" +
 	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\x12,\n" +
-	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\x12&\n" +
+	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\x12%\n" +
+	"\x0eencryption_key\x18n \x01(\tR\rencryptionKey\x12&\n" +
 	"\x0esealed_headers\x18\xc8\x01 \x01(\fR\rsealedHeaders\"<\n" +
 	"\fFormerSecret\x12\x16\n" +
 	"\x06sealed\x18\x01 \x01(\fR\x06sealed\x12\x14\n" +
@@ -9092,10 +9204,11 @@ const file_hub_proto_rawDesc = "" +
 	"\x03was\x18\x03 \x01(\fR\x03was\x12\x16\n" +
 	"\x06sealed\x18\x04 \x01(\fR\x06sealed\x12\x1b\n" +
 	"\bcallback\x18\xc8\x01 \x01(\tR\bcallback\x12\x19\n" +
-	"\agateway\x18\xc9\x01 \x01(\bR\agateway\"5\n" +
+	"\agateway\x18\xc9\x01 \x01(\bR\agateway\"R\n" +
 	"\x11SealingKeyRetired\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x0e\n" +
-	"\x02by\x18\x02 \x01(\tR\x02by\"\xb8\x01\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\x1b\n" +
+	"\ttoken_key\x18\x03 \x01(\fR\btokenKey\"\xb8\x01\n" +
 	"\x0eGatewayApplied\x12\x12\n" +
 	"\x04blob\x18\x01 \x01(\fR\x04blob\x12\x14\n" +
 	"\x05parts\x18\x02 \x01(\rR\x05parts\x12\x12\n" +
@@ -9135,7 +9248,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x1a7\n" +
 	"\x05Range\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x18\n" +
-	"\athrough\x18\x02 \x01(\x04R\athrough\"\xe2\x06\n" +
+	"\athrough\x18\x02 \x01(\x04R\athrough\"\xad\a\n" +
 	"\aMetaRow\x12\x1d\n" +
 	"\n" +
 	"next_group\x18\x1e \x01(\x04R\tnextGroup\x12\x1d\n" +
@@ -9164,7 +9277,11 @@ const file_hub_proto_rawDesc = "" +
 	"\aresumed\x18Z \x03(\v2\x19.quorumhub.v1.NodeResumedR\aresumed\x12.\n" +
 	"\x13next_failed_request\x18G \x01(\x04R\x11nextFailedRequest\x12)\n" +
 	"\x10next_idempotency\x18H \x01(\x04R\x0fnextIdempotency\x12%\n" +
-	"\x0eunlisted_parts\x18I \x01(\x04R\runlistedParts\"7\n" +
+	"\x0eunlisted_parts\x18I \x01(\x04R\runlistedParts\x12I\n" +
+	"\x11former_token_keys\x18\x8c\x01 \x03(\v2\x1c.quorumhub.v1.FormerTokenKeyR\x0fformerTokenKeys\">\n" +
+	"\x0eFormerTokenKey\x12\x16\n" +
+	"\x06public\x18\x01 \x01(\fR\x06public\x12\x14\n" +
+	"\x05until\x18\x02 \x01(\x03R\x05until\"7\n" +
 	"\vNodeResumed\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05times\x18\x02 \x01(\x04R\x05times\"\xc9\x04\n" +
@@ -9195,7 +9312,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x05freed\x18\x02 \x01(\x04R\x05freed\x12\x16\n" +
 	"\x06stride\x18\x03 \x01(\x04R\x06stride\x12!\n" +
 	"\fmark_offsets\x18\x04 \x03(\x04R\vmarkOffsets\x12\x1b\n" +
-	"\tmark_sums\x18\x05 \x03(\x04R\bmarkSums\"\xda\x06\n" +
+	"\tmark_sums\x18\x05 \x03(\x04R\bmarkSums\"\x81\a\n" +
 	"\x0fSubscriptionRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x1b\n" +
@@ -9224,7 +9341,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\x12\x14\n" +
 	"\x05owner\x18F \x01(\tR\x05owner\x12<\n" +
 	"\fpause_reason\x18G \x01(\x0e2\x19.quorumhub.v1.PauseReasonR\vpauseReason\x12-\n" +
-	"\x12operator_signature\x18Q \x01(\tR\x11operatorSignature\x12&\n" +
+	"\x12operator_signature\x18Q \x01(\tR\x11operatorSignature\x12%\n" +
+	"\x0eencryption_key\x18n \x01(\tR\rencryptionKey\x12&\n" +
 	"\x0esealed_headers\x18\xc8\x01 \x01(\fR\rsealedHeaders\"\xa9\x02\n" +
 	"\bGroupRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
@@ -9284,11 +9402,12 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"first_part\x182 \x01(\x04R\tfirstPart\x12\x14\n" +
 	"\x05owner\x18F \x01(\tR\x05owner\x12\x14\n" +
-	"\x05parts\x18G \x03(\x04R\x05parts\"J\n" +
+	"\x05parts\x18G \x03(\x04R\x05parts\"`\n" +
 	"\x0ePendingBlobRow\x12\x14\n" +
 	"\x05parts\x18\x01 \x03(\x04R\x05parts\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x0e\n" +
-	"\x02at\x18\x03 \x01(\x03R\x02at\"s\n" +
+	"\x02at\x18\x03 \x01(\x03R\x02at\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05owner\"s\n" +
 	"\x0eMessageBlobRow\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1d\n" +
@@ -9420,7 +9539,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 100)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 101)
 var file_hub_proto_goTypes = []any{
 	(NewClusterReason)(0),             // 0: quorumhub.v1.NewClusterReason
 	(Mode)(0),                         // 1: quorumhub.v1.Mode
@@ -9502,35 +9621,36 @@ var file_hub_proto_goTypes = []any{
 	(*TopicsRetired)(nil),             // 77: quorumhub.v1.TopicsRetired
 	(*LogTrimmed)(nil),                // 78: quorumhub.v1.LogTrimmed
 	(*MetaRow)(nil),                   // 79: quorumhub.v1.MetaRow
-	(*NodeResumed)(nil),               // 80: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),                  // 81: quorumhub.v1.TopicRow
-	(*StoredBytes)(nil),               // 82: quorumhub.v1.StoredBytes
-	(*SubscriptionRow)(nil),           // 83: quorumhub.v1.SubscriptionRow
-	(*GroupRow)(nil),                  // 84: quorumhub.v1.GroupRow
-	(*CursorRow)(nil),                 // 85: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),                // 86: quorumhub.v1.RequestRow
-	(*FailedRequestRow)(nil),          // 87: quorumhub.v1.FailedRequestRow
-	(*DeadLetterRow)(nil),             // 88: quorumhub.v1.DeadLetterRow
-	(*PendingBlobRow)(nil),            // 89: quorumhub.v1.PendingBlobRow
-	(*MessageBlobRow)(nil),            // 90: quorumhub.v1.MessageBlobRow
-	(*NodeRow)(nil),                   // 91: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),            // 92: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),                 // 93: quorumhub.v1.ApiKeyRow
-	(*AccessRuleRow)(nil),             // 94: quorumhub.v1.AccessRuleRow
-	(*QuotaRow)(nil),                  // 95: quorumhub.v1.QuotaRow
-	(*PrincipalRow)(nil),              // 96: quorumhub.v1.PrincipalRow
-	(*NonceRow)(nil),                  // 97: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),                 // 98: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),               // 99: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),            // 100: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),               // 101: quorumhub.v1.EventResult
-	(*CallbackCredentialsRow)(nil),    // 102: quorumhub.v1.CallbackCredentialsRow
-	(*GatewayRow)(nil),                // 103: quorumhub.v1.GatewayRow
-	(*BatchPublished_Item)(nil),       // 104: quorumhub.v1.BatchPublished.Item
-	(*SecretsReencrypted_Item)(nil),   // 105: quorumhub.v1.SecretsReencrypted.Item
-	(*GatewayDocument_File)(nil),      // 106: quorumhub.v1.GatewayDocument.File
-	(*GatewaySecrets_Secret)(nil),     // 107: quorumhub.v1.GatewaySecrets.Secret
-	(*LogTrimmed_Range)(nil),          // 108: quorumhub.v1.LogTrimmed.Range
+	(*FormerTokenKey)(nil),            // 80: quorumhub.v1.FormerTokenKey
+	(*NodeResumed)(nil),               // 81: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),                  // 82: quorumhub.v1.TopicRow
+	(*StoredBytes)(nil),               // 83: quorumhub.v1.StoredBytes
+	(*SubscriptionRow)(nil),           // 84: quorumhub.v1.SubscriptionRow
+	(*GroupRow)(nil),                  // 85: quorumhub.v1.GroupRow
+	(*CursorRow)(nil),                 // 86: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),                // 87: quorumhub.v1.RequestRow
+	(*FailedRequestRow)(nil),          // 88: quorumhub.v1.FailedRequestRow
+	(*DeadLetterRow)(nil),             // 89: quorumhub.v1.DeadLetterRow
+	(*PendingBlobRow)(nil),            // 90: quorumhub.v1.PendingBlobRow
+	(*MessageBlobRow)(nil),            // 91: quorumhub.v1.MessageBlobRow
+	(*NodeRow)(nil),                   // 92: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),            // 93: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),                 // 94: quorumhub.v1.ApiKeyRow
+	(*AccessRuleRow)(nil),             // 95: quorumhub.v1.AccessRuleRow
+	(*QuotaRow)(nil),                  // 96: quorumhub.v1.QuotaRow
+	(*PrincipalRow)(nil),              // 97: quorumhub.v1.PrincipalRow
+	(*NonceRow)(nil),                  // 98: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),                 // 99: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),               // 100: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),            // 101: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),               // 102: quorumhub.v1.EventResult
+	(*CallbackCredentialsRow)(nil),    // 103: quorumhub.v1.CallbackCredentialsRow
+	(*GatewayRow)(nil),                // 104: quorumhub.v1.GatewayRow
+	(*BatchPublished_Item)(nil),       // 105: quorumhub.v1.BatchPublished.Item
+	(*SecretsReencrypted_Item)(nil),   // 106: quorumhub.v1.SecretsReencrypted.Item
+	(*GatewayDocument_File)(nil),      // 107: quorumhub.v1.GatewayDocument.File
+	(*GatewaySecrets_Secret)(nil),     // 108: quorumhub.v1.GatewaySecrets.Secret
+	(*LogTrimmed_Range)(nil),          // 109: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	10,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -9591,68 +9711,70 @@ var file_hub_proto_depIdxs = []int32{
 	13,  // 55: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
 	20,  // 56: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
 	13,  // 57: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
-	104, // 58: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	105, // 58: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
 	13,  // 59: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
-	20,  // 60: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
-	13,  // 61: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
-	26,  // 62: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
-	1,   // 63: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	30,  // 64: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	29,  // 65: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	13,  // 66: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
-	2,   // 67: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
-	3,   // 68: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
-	35,  // 69: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	27,  // 70: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
-	4,   // 71: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	3,   // 72: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
-	42,  // 73: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	5,   // 74: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
-	6,   // 75: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	7,   // 76: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
-	49,  // 77: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	50,  // 78: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
-	49,  // 79: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
-	52,  // 80: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	55,  // 81: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
-	52,  // 82: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
-	13,  // 83: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
-	8,   // 84: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	13,  // 85: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
-	13,  // 86: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
-	105, // 87: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
-	106, // 88: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
-	107, // 89: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
-	75,  // 90: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
-	108, // 91: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	80,  // 92: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	26,  // 93: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
-	75,  // 94: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
-	82,  // 95: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
-	30,  // 96: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	28,  // 97: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
-	29,  // 98: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	3,   // 99: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
-	30,  // 100: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	85,  // 101: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	49,  // 102: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	27,  // 103: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	1,   // 104: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
-	52,  // 105: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	5,   // 106: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	60,  // 107: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	63,  // 108: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
-	65,  // 109: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
-	99,  // 110: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	100, // 111: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	101, // 112: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	57,  // 113: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
-	72,  // 114: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
-	115, // [115:115] is the sub-list for method output_type
-	115, // [115:115] is the sub-list for method input_type
-	115, // [115:115] is the sub-list for extension type_name
-	115, // [115:115] is the sub-list for extension extendee
-	0,   // [0:115] is the sub-list for field type_name
+	13,  // 60: quorumhub.v1.BlobPartAdded.caller:type_name -> quorumhub.v1.Caller
+	20,  // 61: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
+	13,  // 62: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
+	26,  // 63: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
+	1,   // 64: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	30,  // 65: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	29,  // 66: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	13,  // 67: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
+	2,   // 68: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
+	3,   // 69: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
+	35,  // 70: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	27,  // 71: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
+	4,   // 72: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	3,   // 73: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
+	42,  // 74: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	5,   // 75: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	6,   // 76: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	7,   // 77: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
+	49,  // 78: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	50,  // 79: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
+	49,  // 80: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
+	52,  // 81: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	55,  // 82: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
+	52,  // 83: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
+	13,  // 84: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
+	8,   // 85: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	13,  // 86: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
+	13,  // 87: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
+	106, // 88: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
+	107, // 89: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
+	108, // 90: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
+	75,  // 91: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	109, // 92: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	81,  // 93: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	80,  // 94: quorumhub.v1.MetaRow.former_token_keys:type_name -> quorumhub.v1.FormerTokenKey
+	26,  // 95: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	75,  // 96: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	83,  // 97: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
+	30,  // 98: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	28,  // 99: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
+	29,  // 100: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	3,   // 101: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
+	30,  // 102: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	86,  // 103: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	49,  // 104: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	27,  // 105: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	1,   // 106: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
+	52,  // 107: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	5,   // 108: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	60,  // 109: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	63,  // 110: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
+	65,  // 111: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
+	100, // 112: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	101, // 113: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	102, // 114: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	57,  // 115: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
+	72,  // 116: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
+	117, // [117:117] is the sub-list for method output_type
+	117, // [117:117] is the sub-list for method input_type
+	117, // [117:117] is the sub-list for extension type_name
+	117, // [117:117] is the sub-list for extension extendee
+	0,   // [0:117] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -9722,7 +9844,7 @@ func file_hub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   100,
+			NumMessages:   101,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

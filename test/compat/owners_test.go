@@ -222,6 +222,18 @@ func TestQuotasOnThreeNodes(t *testing.T) {
 	if got := publish(2, c.bob); got != 200 {
 		t.Errorf("with room again: %d", got)
 	}
+	// A large body is written in parts, of which the second does not fit; the first is given back.
+	if r := c.call(1, viewerKey, "PUT", "/v1/auth/quotas/"+owner, `{"stored_bytes": "300kB"}`); r.Status != 200 {
+		t.Fatal(r)
+	}
+	for range 2 {
+		if r := c.call(0, c.alice, "POST", "/topics/shared/news", strings.Repeat("x", 400_000)); r.Status != 403 || !strings.Contains(string(r.Body), "stored_bytes") {
+			t.Errorf("a large body: %s", r)
+		}
+	}
+	if r := c.call(2, c.alice, "POST", "/topics/shared/news", strings.Repeat("x", 270_000)); r.Status != 200 {
+		t.Errorf("a large body that fits: %s", r)
+	}
 }
 
 // What a rule in auth.file allowed is paused once the rule is gone from the file.

@@ -225,7 +225,7 @@ func (x *exchange) carry(p *Publication) error {
 		case len(given) > 1:
 			return multiple(name, len(given))
 		case len(given) == 1:
-			p.Headers = append(p.Headers, Header{http.CanonicalHeaderKey(name), given[0]})
+			p.Headers = append(p.Headers, Header{http.CanonicalHeaderKey(name), headerValue(given[0]), true})
 		}
 	}
 	if v.keyHeader == "" {
@@ -235,7 +235,7 @@ func (x *exchange) carry(p *Publication) error {
 	case len(given) > 1:
 		return multiple(v.keyHeader, len(given))
 	case len(given) == 1:
-		p.Headers = append(p.Headers, Header{keyHeader, given[0]})
+		p.Headers = append(p.Headers, Header{keyHeader, given[0], false})
 	}
 	return nil
 }

@@ -4,10 +4,9 @@ import (
 	"fmt"
 
 	"quorumhub/web/gateway/registry"
-	"quorumhub/web/gateway/webhook"
 )
 
-// Check returns what is wrong with a registry that registry.Read accepts and that yet no gateway could serve: what its senders, keys,
+// Check returns what is wrong with a registry that registry.Read accepts and that yet no gateway could serve: what its keys,
 // certificates and conversions are made of.
 func Check(reg *registry.Registry) (out []registry.Mistake) {
 	add := func(at registry.Position, path string, err error) {
@@ -17,10 +16,6 @@ func Check(reg *registry.Registry) (out []registry.Mistake) {
 	}
 	if reserved(reg.Prefix) {
 		add(registry.Position{}, "prefix", fmt.Errorf("%s is the hub's own; expected another path such as %s", reg.Prefix, DefaultPrefix))
-	}
-	for _, name := range sortedNames(reg.Verifiers) {
-		_, err := webhook.New(webhookConfig(reg.Verifiers[name]))
-		add(registry.Position{}, "verifiers."+name, err)
 	}
 	for i := range reg.Services {
 		s := &service{Service: &reg.Services[i]}

@@ -29,7 +29,8 @@ type compiled struct {
 	versions map[*registry.Version]*version
 	services []*service
 	pools    map[string]*pooled
-	named    map[string]bool // services with a label of their own
+	minted   map[string]*minted // by upstream
+	named    map[string]bool    // services with a label of their own
 	// itself describes the registry's services, for all who can prove who they are.
 	itself   *version
 	known    map[[2]string]bool // service and version
@@ -67,6 +68,7 @@ type version struct {
 	verifier   webhook.Verifier   // nil: no webhook
 	scheme     string             // of the verifier
 	pool       *upstream.Pool     // nil: the target is no upstream, or cannot be called
+	minted     *minted            // nil: the service gets no token
 	patience   time.Duration      // how long the service may take to begin its answer
 	// keyHeader names the header that is a message's key; empty: none.
 	keyHeader  string
@@ -82,7 +84,7 @@ func (g *Gateway) compile(a Active, before *compiled) (_ *compiled, err error) {
 	if len(mistakes) > 0 {
 		return nil, fmt.Errorf("%d:%d: %s: %s", mistakes[0].Line, mistakes[0].Column, mistakes[0].Path, mistakes[0].Detail)
 	}
-	c := &compiled{active: a, registry: reg, versions: map[*registry.Version]*version{}, pools: map[string]*pooled{}, named: map[string]bool{},
+	c := &compiled{active: a, registry: reg, versions: map[*registry.Version]*version{}, pools: map[string]*pooled{}, minted: map[string]*minted{}, named: map[string]bool{},
 		known: map[[2]string]bool{}, loadedAt: g.Clock()}
 	if c.router, err = registry.Compile(reg); err != nil {
 		return nil, err
@@ -91,6 +93,14 @@ func (g *Gateway) compile(a Active, before *compiled) (_ *compiled, err error) {
 		return nil, fmt.Errorf("prefix: %s is the hub's own", reg.Prefix)
 	}
 	for name, u := range reg.Upstreams {
+		m, err := g.mintedFor(reg, u, before)
+		if err != nil {
+			c.errors = append(c.errors, fmt.Sprintf("upstreams.%s.token: %v", name, err))
+			continue
+		}
+		if m != nil {
+			c.minted[name] = m
+		}
 		p, err := g.poolFor(u, before)
 		if err != nil {
 			c.errors = append(c.errors, fmt.Sprintf("upstreams.%s: %v", name, err))
@@ -100,7 +110,7 @@ func (g *Gateway) compile(a Active, before *compiled) (_ *compiled, err error) {
 	}
 	verifiers := map[string]webhook.Verifier{}
 	for name, v := range reg.Verifiers {
-		if verifiers[name], err = webhook.New(webhookConfig(v)); err != nil {
+		if verifiers[name], err = webhook.New(v.Config); err != nil {
 			return nil, fmt.Errorf("verifiers.%s: %w", name, err)
 		}
 	}
@@ -199,7 +209,7 @@ func (g *Gateway) compileVersion(c *compiled, s *service, rv *registry.Version, 
 	}
 	if rv.Target.Kind == registry.TargetUpstream {
 		if p := c.pools[rv.Target.Name]; p != nil {
-			v.pool = p.pool
+			v.pool, v.minted = p.pool, c.minted[rv.Target.Name]
 		}
 		if v.patience = rv.Timeout; c.registry.Upstreams[rv.Target.Name].Timeout > 0 {
 			v.patience = min(v.patience, c.registry.Upstreams[rv.Target.Name].Timeout)
@@ -227,12 +237,6 @@ func keyHeaderOf(key string) (string, error) {
 	return name, nil
 }
 
-func webhookConfig(v registry.Verifier) webhook.Config {
-	return webhook.Config{Scheme: v.Scheme, Secrets: v.Secrets, Tolerance: v.Tolerance, Header: v.Header, Algorithm: v.Algorithm,
-		Encoding: v.Encoding, Prefix: v.Prefix, TimestampHeader: v.TimestampHeader, IDHeader: v.IDHeader,
-		TimestampFormat: v.TimestampFormat, EventHeader: v.EventHeader, Signed: v.Signed}
-}
-
 // reserved reports whether a prefix would hide paths of the hub itself.
 func reserved(prefix string) bool {
 	first, _, _ := strings.Cut(strings.TrimPrefix(prefix, "/"), "/")
@@ -250,6 +254,7 @@ func (c *compiled) closePools(but *compiled) {
 		}
 		p.pool.Close()
 	}
+	c.closeMinted(but)
 }
 
 func sortedNames[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -16,7 +16,7 @@ func (enrichStage) explain(*version) string {
 }
 
 // credentials are the fields that prove who calls, and cookies.
-var credentials = []string{"Authorization", "Cookie", "Cookie2", "X-Api-Key", "Geo-Auth", "Signature", "Signature-Input", "Idempotency-Key", "Client-Cert",
+var credentials = []string{"Authorization", "Cookie", "Cookie2", "X-Api-Key", "Geo-Auth", "Signature", "Signature-Input", "Client-Cert",
 	"Client-Cert-Chain", "X-Ssl-Client-Cert", "Dpop"}
 
 // said are the fields that only the gateway says.

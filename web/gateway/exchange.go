@@ -130,21 +130,40 @@ func (x *exchange) holdResponse(limit int64) ([]byte, error) {
 	if resp.length > limit {
 		return nil, errResponseTooLarge
 	}
-	reserve := resp.length
-	if reserve < 0 {
-		reserve = limit
+	var held int64
+	x.onEnd(func() { x.g.Bodies.Give(x.w, held) })
+	text := []byte(nil)
+	for {
+		if len(text) == cap(text) {
+			size := min(max(firstPiece, growth*int64(cap(text))), limit+1)
+			if resp.length >= 0 {
+				size = resp.length + 1 // and the end
+			}
+			if int64(len(text)) == size {
+				return nil, errResponseTooLarge
+			}
+			if err := x.g.Bodies.Take(x.w, size-held); err != nil {
+				return nil, err
+			}
+			held = size
+			text = append(make([]byte, 0, size), text...)
+		}
+		n, err := resp.body.Read(text[len(text):cap(text)])
+		text = text[:len(text)+n]
+		switch {
+		case err == io.EOF && int64(len(text)) <= limit: // not errors.Is: a wrapped EOF would be a failure
+			resp.body = nil
+			return text, nil
+		case err == io.EOF:
+			return nil, errResponseTooLarge
+		case err != nil:
+			return nil, err
+		}
 	}
-	if err := x.g.Bodies.Take(x.w, reserve); err != nil {
-		return nil, err
-	}
-	x.onEnd(func() { x.g.Bodies.Give(x.w, reserve) })
-	text, err := io.ReadAll(io.LimitReader(resp.body, limit+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case int64(len(text)) > limit:
-		return nil, errResponseTooLarge
-	}
-	resp.body = nil
-	return text, nil
 }
+
+// A response of unknown length is reserved piece by piece.
+const (
+	firstPiece = 16 << 10
+	growth     = 4
+)

@@ -44,6 +44,7 @@ func (errorStage) do(x *exchange) error {
 	if x.version != nil && x.choice == d {
 		x.version.lifeHeaders(x, x.w.Header())
 	}
+	x.mayWrite()
 	var produces []negotiate.Format
 	if x.version != nil && !x.unknown {
 		produces = x.version.produces

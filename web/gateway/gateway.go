@@ -29,6 +29,7 @@ type Options struct {
 	Transports Transports
 	// Loaded is called with each registry just before it is in force, and returns what of it cannot be applied. nil: nobody is told.
 	Loaded func(*registry.Registry) []string
+	Tokens *TokenOptions // nil: services behind get no tokens
 
 	Log      *slog.Logger          // nil: nothing is logged
 	Registry prometheus.Registerer // nil: no metrics

@@ -96,7 +96,10 @@ type Publication struct {
 }
 
 // Header is a header that is kept with a message.
-type Header struct{ Name, Value string }
+type Header struct {
+	Name, Value string
+	Carried     bool // sent with deliveries
+}
 
 // Publisher publishes to topics. When Publish returns without an error, the message is durable on a quorum.
 type Publisher interface {

@@ -121,6 +121,7 @@ func (respondStage) do(x *exchange) error {
 		delete(h, "Content-Length")
 	}
 	x.status = resp.status
+	x.mayWrite()
 	x.w.WriteHeader(resp.status)
 	if resp.body == nil {
 		return nil
@@ -134,6 +135,13 @@ func (respondStage) do(x *exchange) error {
 	return nil
 }
 
+// mayWrite gives the client its time to take what comes. The service may have taken all that the server grants a request.
+func (x *exchange) mayWrite() {
+	if time.Since(x.start) > writeTime/2 {
+		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(writeTime)) // fails without a connection, as in tests
+	}
+}
+
 var errCut = errors.New("the response ended early")
 
 func bodiless(method string, status int) bool {
@@ -144,6 +152,9 @@ func bodiless(method string, status int) bool {
 func (x *exchange) commonHeaders(h http.Header) {
 	h["X-Content-Type-Options"] = []string{"nosniff"}
 	h["Content-Security-Policy"] = []string{"sandbox"}
+	if h["Cache-Control"] == nil && !x.caller.Anonymous {
+		h["Cache-Control"] = []string{"private"} // caches know of no credentials but Authorization (RFC 9111 section 3.5)
+	}
 	if len(x.version.Produces) > 1 && !x.resp.final {
 		addVary(h, "Accept")
 	}

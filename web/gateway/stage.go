@@ -24,6 +24,7 @@ func (g *Gateway) stages() []stage {
 		validateStage{},
 		decryptStage{},
 		enrichStage{},
+		tokenStage{},
 		routeStage{},
 		callStage{},
 		releaseStage{},

@@ -15,8 +15,6 @@ import (
 	"errors"
 	"math/big"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -147,18 +145,16 @@ func revoking(t testing.TB, issuer *party, thisUpdate, nextUpdate time.Time, rev
 	return string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}))
 }
 
-func file(t testing.TB, name, text string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
+// texts are those that a Trust is made of.
+type texts struct{ Roots, CRLs []string }
 
-func load(t testing.TB, f protect.TrustFiles) *protect.Trust {
+func load(t testing.TB, f texts) *protect.Trust {
 	t.Helper()
-	trust, err := protect.LoadTrust(f)
+	var crl []byte
+	if f.CRLs != nil {
+		crl = []byte(strings.Join(f.CRLs, ""))
+	}
+	trust, err := protect.NewTrust([]byte(strings.Join(f.Roots, "")), crl)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +164,7 @@ func load(t testing.TB, f protect.TrustFiles) *protect.Trust {
 // trusting makes a trust in one root without revocation lists.
 func trusting(t testing.TB, root *party) *protect.Trust {
 	t.Helper()
-	return load(t, protect.TrustFiles{Roots: []string{file(t, "roots.pem", certPEM(root))}})
+	return load(t, texts{Roots: []string{certPEM(root)}})
 }
 
 func chainOf(t testing.TB, chain ...*party) *cert.Chain {

@@ -257,8 +257,8 @@ func TestRecipients(t *testing.T) {
 func TestRecipientsThatAreRefused(t *testing.T) {
 	root := authority(t, "root", nil)
 	revoked := partner(t, root, nil)
-	trust := load(t, protect.TrustFiles{Roots: []string{file(t, "r", certPEM(root))},
-		CRLs: []string{file(t, "crl", revoking(t, root, now.Add(-time.Hour), now.Add(time.Hour), revoked))}})
+	trust := load(t, texts{Roots: []string{certPEM(root)},
+		CRLs: []string{revoking(t, root, now.Add(-time.Hour), now.Add(time.Hour), revoked)}})
 	p := partner(t, root, nil)
 	edited := func(edit func(*x509.Certificate)) []byte { return x5c(t, partner(t, root, edit)) }
 	rsaPublic := rsaKey(t, 2048).Public()

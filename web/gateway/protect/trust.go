@@ -7,40 +7,17 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"time"
 )
 
-// TrustFiles are the files that a Trust is made of.
-type TrustFiles struct {
-	Roots         []string // certificates of authorities, PEM; at least one
-	Intermediates []string // certificates of authorities below them, PEM, for parties that do not send them
-	// CRLs are revocation lists, PEM or DER, read again when they change. With any, the issuer of every party must have a list
-	// that is current; its own issuers' lists count where there are some.
-	CRLs []string
-	// Usages are extended key usages of which a certificate must have one: clientAuth, serverAuth, emailProtection, codeSigning
-	// or any. Without any, it needs none.
-	Usages []string
-}
-
 // Trust decides which certificates are accepted. It is safe for concurrent use.
 type Trust struct {
 	roots, intermediates *x509.CertPool
-	usages               []x509.ExtKeyUsage
 
-	mu    sync.Mutex
-	lists []*crlFile
-}
-
-// crlFile is a file of revocation lists, as last read.
-type crlFile struct {
-	name     string
-	modified time.Time
-	size     int64
-	lists    []*revocations
-	err      error // of the last attempt to read it again
+	mu    sync.Mutex // for what lists remember
+	lists []*revocations
 }
 
 // revocations is a list that is quick to ask.
@@ -65,103 +42,53 @@ func (r *revocations) isOf(issuer *x509.Certificate) bool {
 	return ok
 }
 
-var usageNames = map[string]x509.ExtKeyUsage{
-	"any": x509.ExtKeyUsageAny, "clientAuth": x509.ExtKeyUsageClientAuth, "serverAuth": x509.ExtKeyUsageServerAuth,
-	"emailProtection": x509.ExtKeyUsageEmailProtection, "codeSigning": x509.ExtKeyUsageCodeSigning,
-}
-
-// LoadTrust reads the files. Errors say which file, and at which line of it, is wrong.
-func LoadTrust(f TrustFiles) (*Trust, error) {
-	t := &Trust{roots: x509.NewCertPool(), intermediates: x509.NewCertPool(), usages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
-	if len(f.Roots) == 0 {
-		return nil, errors.New("trust: no roots; expected at least one file of certificates")
-	}
-	for _, name := range f.Roots {
-		if err := addFile(t.roots, name); err != nil {
-			return nil, err
-		}
-	}
-	for _, name := range f.Intermediates {
-		if err := addFile(t.intermediates, name); err != nil {
-			return nil, err
-		}
-	}
-	for i, name := range f.Usages {
-		usage, known := usageNames[name]
-		if !known {
-			return nil, fmt.Errorf("trust: usage %q; expected clientAuth, serverAuth, emailProtection, codeSigning or any", name)
-		}
-		if i == 0 {
-			t.usages = nil
-		}
-		t.usages = append(t.usages, usage)
-	}
-	for _, name := range f.CRLs {
-		file := &crlFile{name: name}
-		if file.refresh(); file.err != nil {
-			return nil, file.err
-		}
-		t.lists = append(t.lists, file)
-	}
-	return t, nil
-}
-
-// NewTrust makes a Trust of texts instead of files: certificates of authorities in PEM, and revocation lists in PEM or DER, which are never read again; nil: none. Errors name the text and the line.
+// NewTrust makes a Trust of the certificates of authorities, in PEM, and of their revocation lists, in PEM or DER; nil: none. Of the
+// authorities, those that issued themselves are roots, and the others below them; if none did, all are roots. With any list, the
+// issuer of every party must have one that is current; its own issuers' lists count where there are some. Errors name the text,
+// roots or crl, and the line.
 func NewTrust(roots, crl []byte) (*Trust, error) {
-	t := &Trust{roots: x509.NewCertPool(), intermediates: x509.NewCertPool(), usages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
-	if err := addAuthorities(t.roots, "roots", roots); err != nil {
+	t := &Trust{roots: x509.NewCertPool(), intermediates: x509.NewCertPool()}
+	all, err := authorities("roots", roots)
+	if err != nil {
 		return nil, err
+	}
+	rooted := slices.ContainsFunc(all, issuedItself)
+	for _, c := range all {
+		if !rooted || issuedItself(c) {
+			t.roots.AddCert(c)
+		} else {
+			t.intermediates.AddCert(c)
+		}
 	}
 	if crl == nil {
 		return t, nil
 	}
-	lists, err := parseCRLs("crl", crl)
-	t.lists = append(t.lists, &crlFile{lists: lists})
+	t.lists, err = parseCRLs("crl", crl)
 	return t, err
 }
 
-// Err returns what is wrong with a file of revocation lists that has changed since it was last read well, or nil. Until it is
-// mended, the lists read before go on until their own ends.
-func (t *Trust) Err() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var errs []error
-	for _, f := range t.lists {
-		f.refresh()
-		errs = append(errs, f.err)
-	}
-	return errors.Join(errs...)
-}
+func issuedItself(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) }
 
-// addFile adds the certificates of a PEM file.
-func addFile(pool *x509.CertPool, name string) error {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return fmt.Errorf("trust: %w", err)
-	}
-	return addAuthorities(pool, name, text)
-}
-
-func addAuthorities(pool *x509.CertPool, name string, text []byte) error {
+func authorities(name string, text []byte) (out []*x509.Certificate, _ error) {
 	blocks, err := parsePEM(name, text)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, b := range blocks {
 		at := fmt.Sprintf("%s, line %d", name, b.line)
 		if b.Type != "CERTIFICATE" {
-			return fmt.Errorf("%s: a %q; expected certificates only", at, b.Type)
+			return nil, fmt.Errorf("%s: a %q; expected certificates only", at, b.Type)
 		}
 		c, err := x509.ParseCertificate(b.Bytes)
 		if err != nil {
-			return fmt.Errorf("%s: no certificate: %w", at, err)
+			return nil, fmt.Errorf("%s: no certificate: %w", at, err)
 		}
 		if !c.IsCA {
-			return fmt.Errorf("%s: the certificate of %s is not that of an authority", at, c.Subject)
+			return nil, fmt.Errorf("%s: the certificate of %s is not that of an authority", at, c.Subject)
 		}
-		pool.AddCert(c)
+		out = append(out, c)
 	}
-	return nil
+	return out, nil
 }
 
 type pemBlock struct {
@@ -192,31 +119,6 @@ func parsePEM(name string, text []byte) ([]pemBlock, error) {
 		return nil, fmt.Errorf("%s, line 1: no PEM block", name)
 	}
 	return blocks, nil
-}
-
-// refresh reads the file again if it has changed. What cannot be read leaves the lists as they were, and sets err.
-func (f *crlFile) refresh() {
-	if f.name == "" {
-		return // of no file
-	}
-	info, err := os.Stat(f.name)
-	if err != nil {
-		f.err = fmt.Errorf("trust: %w", err)
-		return
-	}
-	if info.ModTime().Equal(f.modified) && info.Size() == f.size && f.err == nil {
-		return
-	}
-	var lists []*revocations
-	der, err := os.ReadFile(f.name)
-	if err != nil {
-		err = fmt.Errorf("trust: %w", err)
-	} else {
-		lists, err = parseCRLs(f.name, der)
-	}
-	if f.err = err; err == nil {
-		f.lists, f.modified, f.size = lists, info.ModTime(), info.Size()
-	}
 }
 
 // Extensions that change what a revocation list says (RFC 5280 section 5.2): without reading them it would be misunderstood.
@@ -265,11 +167,9 @@ func (t *Trust) verify(c *x509.Certificate, others []*x509.Certificate, now time
 			intermediates.AddCert(o)
 		}
 	}
-	chains, err := c.Verify(x509.VerifyOptions{Roots: t.roots, Intermediates: intermediates, CurrentTime: now, KeyUsages: t.usages})
+	chains, err := c.Verify(x509.VerifyOptions{Roots: t.roots, Intermediates: intermediates, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	var invalid x509.CertificateInvalidError
 	switch {
-	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
-		return nil, refuseBecause(err, "the certificate is for another usage (extended key usage)")
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return nil, refuseBecause(err, "a certificate of the certificate's authority is not valid now")
 	case err != nil:
@@ -290,9 +190,6 @@ func (t *Trust) revoked(chain []*x509.Certificate, now time.Time) error {
 	defer t.mu.Unlock()
 	if len(t.lists) == 0 {
 		return nil
-	}
-	for _, f := range t.lists {
-		f.refresh()
 	}
 	for i := range len(chain) - 1 {
 		c, issuer := chain[i], chain[i+1]
@@ -317,11 +214,9 @@ func (t *Trust) revoked(chain []*x509.Certificate, now time.Time) error {
 // listLocked returns the newest list that an authority has signed, or nil.
 func (t *Trust) listLocked(issuer *x509.Certificate) *revocations {
 	var newest *revocations
-	for _, f := range t.lists {
-		for _, l := range f.lists {
-			if (newest == nil || l.ThisUpdate.After(newest.ThisUpdate)) && l.isOf(issuer) {
-				newest = l
-			}
+	for _, l := range t.lists {
+		if (newest == nil || l.ThisUpdate.After(newest.ThisUpdate)) && l.isOf(issuer) {
+			newest = l
 		}
 	}
 	return newest

@@ -16,6 +16,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"quorumhub/web/gateway/token"
 	"quorumhub/web/gateway/webhook"
 )
 
@@ -162,6 +163,11 @@ func (c *checker) upstream(name string, u Upstream) {
 	}
 	if t := u.Token; t != nil {
 		c.token(t, below(path, "token"))
+		for name := range u.Headers {
+			if strings.EqualFold(name, "Authorization") {
+				c.fail("is where the token goes, expected another header or no token", below(path, "headers", name)...)
+			}
+		}
 	}
 }
 
@@ -246,16 +252,25 @@ func (c *checker) token(t *Token, path []any) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.Claims)) {
 		switch name {
-		case "iss", "sub", "aud", "exp", "nbf", "iat", "jti":
+		case "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id":
 			c.failf(below(path, "claims", name), "%s is the gateway's to set, expected another claim", name)
+		}
+		if err := token.CheckClaim(t.Claims[name]); err != nil {
+			c.fail(err.Error(), below(path, "claims", name)...)
 		}
 	}
 	switch accounts := t.Accounts; {
-	case accounts == "", isURL(accounts):
+	case accounts == "", c.draft && refers(accounts):
+	case isURL(accounts):
+		c.upstreamURL(accounts, below(path, "accounts"))
 	case isTopic(accounts):
 		c.topicName(strings.TrimPrefix(accounts, "topic:"), below(path, "accounts"))
 	default:
-		c.file(accounts, below(path, "accounts"))
+		if list := c.file(accounts, below(path, "accounts")); list != nil {
+			if _, err := token.ParseList(list); err != nil {
+				c.failf(below(path, "accounts"), "%s: %s", clip(accounts), err)
+			}
+		}
 	}
 }
 

@@ -56,7 +56,7 @@ func newForms() *forms {
 		upstreamURL:  matching(`https?://[^\x00-\x20\x7f/?#@\\]+(?:/[^\x00-\x20\x7f?#\\]*)?`, "an http(s) URL without user, query or fragment", 2048),
 		secretText:   &form{expected: "a secret, as ${NAME} or ${file:NAME}", maxBytes: 65536},
 		file:         matching(`[^\x00-\x1f\x7f\\]+`, "the name of a file, relative to the registry's", 512),
-		keySource:    matching("header:[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}|query:[^\x00-\x20\x7f]{1,128}|body:(?:/(?:[^~\x00-\x1f]|~[01])*)+", "header:<name>, query:<name> or body:<JSON pointer>", 1100),
+		keySource:    matching("header:[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", "header:<name>", 140),
 		duration:     matching(duration, "a duration such as 10s", 64),
 		size:         matching(`[0-9]{1,19} ?(?:B|kB|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?`, "a size such as 1MiB", 32).orNumber(),
 		rate:         matching(`0|[0-9]{1,10}/`+duration, "requests per time, such as 100/1m", 64),

@@ -159,7 +159,7 @@ func (g *words) serviceVersion() *shape {
 		key("produces", some(scalar(g.format), "format"), "The formats of responses."),
 		key("format_param", scalar(g.truth), "Whether ?format=json or xml chooses the format; default: false."),
 		key("verifier", scalar(g.name), "The webhook's sender."),
-		key("key", scalar(g.keySource), "topic: where a message's key comes from: header:<name>, query:<name> or body:<JSON pointer>."),
+		key("key", scalar(g.keySource), "topic: where a message's key comes from: header:<name>."),
 		key("carry_headers", list(scalar(g.headerName), "header"), "topic: headers that are stored with the message."),
 		key("protect", g.protect, "How payloads are protected."),
 	)
