@@ -16,7 +16,7 @@ const keptEndpoints = 4096
 // newEndpointUnlocks builds an endpoint for a lane. If it returns none, a non-zero result is a failed attempt; a zero
 // one means that the lane was renewed meanwhile and must be looked at again.
 func (d *Dispatcher) newEndpointUnlocks(l *lane) (*Endpoint, PushResult) {
-	callback, gen := l.callback, l.gen
+	callback, gen, id, reference := l.callback, l.gen, l.id, l.options != nil && l.options.Reference
 	c := credentials{sealed: l.sealed, signature: l.signature, bound: hub.SecretBinding(l.topic.name, l.callbackKey), webhooks: l.webhooks}
 	if l.wishes != nil {
 		c.headers, c.key = l.wishes.headers, l.wishes.key
@@ -32,6 +32,7 @@ func (d *Dispatcher) newEndpointUnlocks(l *lane) (*Endpoint, PushResult) {
 		d.o.Log.Error("cannot prepare delivery", "subscription", l.id.String(), "topic", l.topic.name, "error", err)
 		return nil, res
 	}
+	e.subscription, e.reference = id, reference
 	return e, PushResult{}
 }
 

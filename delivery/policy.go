@@ -11,7 +11,7 @@ import (
 // push sends a message as its topic's policy asks.
 func (o *DispatcherOptions) push(ctx context.Context, e *Endpoint, m *hub.Message, topic, link string) PushResult {
 	c := contentOf(m, o.Parts, link, o.Notices)
-	encrypts := e.key != ""
+	encrypts := e.key != "" || o.Contents.Of(m.Topic).Encrypts()
 	if o.Policies != nil {
 		if p, ok := o.Policies.DeliveryPolicy(topic); ok {
 			if err := c.dress(p, m, o.Parts); err != nil {
@@ -19,6 +19,9 @@ func (o *DispatcherOptions) push(ctx context.Context, e *Endpoint, m *hub.Messag
 			}
 			encrypts = encrypts || p.Encrypts()
 		}
+	}
+	if err := o.References.refer(e, m, topic, &c); err != nil {
+		return o.undressed(m, topic, err)
 	}
 	if encrypts {
 		if err := o.encrypt(&c, m, e.key); err != nil {

@@ -290,6 +290,7 @@ func (r *Replayer) send(ctx context.Context, sub *hub.Subscription, m *hub.Messa
 		o.Log.Error("cannot replay dead letter", "subscription", sub.ID.String(), "error", err)
 		return res
 	}
+	e.subscription, e.reference = sub.ID, sub.Options != nil && sub.Options.Reference
 	self := m.LinkSelf
 	if self == "" {
 		self = selfOf(o.Namer, sub)

@@ -6,14 +6,14 @@ func (t *Topic) row() *hubpb.TopicRow {
 	return &hubpb.TopicRow{Id: uint64(t.ID), Name: t.Name, First: t.First, Head: t.Head, PublishedAt: nanos(t.PublishedAt),
 		Ping: t.Ping, FetchedPing: t.FetchedPing, Etag: t.ETag, LastModified: t.LastModified, ContentHash: t.ContentHash,
 		LinkSelf: t.LinkSelf, CreatedAt: nanos(t.CreatedAt), FetchError: t.FetchError, Retention: t.Retention.pb(),
-		Owner: t.Owner, Provisional: t.Provisional, Lifecycle: t.Lifecycle.pb(), Stored: t.stored.row()}
+		Owner: t.Owner, Provisional: t.Provisional, Lifecycle: t.Lifecycle.pb(), Content: t.Content.pb(), Stored: t.stored.row()}
 }
 
 func topicFromRow(r *hubpb.TopicRow) *Topic {
 	return &Topic{ID: TopicID(r.Id), Name: r.Name, First: r.First, Head: r.Head, PublishedAt: timeOf(r.PublishedAt),
 		Ping: r.Ping, FetchedPing: r.FetchedPing, ETag: r.Etag, LastModified: r.LastModified, ContentHash: r.ContentHash,
 		LinkSelf: r.LinkSelf, CreatedAt: timeOf(r.CreatedAt), FetchError: r.FetchError, Retention: retentionFromPB(r.Retention),
-		Owner: shared(r.Owner), Provisional: r.Provisional, Lifecycle: lifecycleFromPB(r.Lifecycle), stored: storedFromRow(r.Stored)}
+		Owner: shared(r.Owner), Provisional: r.Provisional, Lifecycle: lifecycleFromPB(r.Lifecycle), Content: contentFromPB(r.Content), stored: storedFromRow(r.Stored)}
 }
 
 func (s *Subscription) row() *hubpb.SubscriptionRow {

@@ -201,6 +201,9 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) (RequestID, er
 	if err := s.checkOptions(r, ev.Caller); err != nil {
 		return 0, err
 	}
+	if err := s.checkContentOptions(r); err != nil {
+		return 0, err
+	}
 	if err := s.checkPending(r, ev.Caller); err != nil {
 		return 0, err
 	}

@@ -249,6 +249,7 @@ func (s *State) endSubscription(id SubscriptionID, reason hubpb.EndReason, fx *E
 	s.touch(TableSubscription, uint64(id))
 	s.touch(TableCursor, uint64(id))
 	s.endReplays(id)
+	s.forgetFetched(id)
 	s.announceEnd(sub, reason, fx)
 	s.disown(sub)
 	fx.Ended = append(fx.Ended, Ended{id, reason})

@@ -48,6 +48,8 @@ type Topic struct {
 
 	Lifecycle *TopicLifecycle // nil: the topic is not deprecated
 
+	Content *TopicContent // nil: in the deliveries, in the clear
+
 	Owner string // principal that registered it or first published to it, empty: none
 	// Provisional: a subscription created it, and counts it among its own, until the first publisher becomes the owner.
 	Provisional bool

@@ -219,4 +219,10 @@ type Topic struct {
 		SunsetAt     string `json:"sunset_at"`
 		Successor    string `json:"successor"`
 	} `json:"lifecycle"`
+	Content string `json:"content"` // reference, body, or empty: body only
+	Share   *struct {
+		Uses    int    `json:"uses"`
+		For     string `json:"for"`
+		Require string `json:"require"`
+	} `json:"share"`
 }

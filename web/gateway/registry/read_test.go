@@ -45,7 +45,7 @@ func document(t testing.TB, text []byte, dir string) registry.Document {
 	t.Helper()
 	return registry.Collect(text,
 		func(name string) ([]byte, bool) {
-			b, err := os.ReadFile(filepath.Join(dir, name)) //nolint:gosec // files of the tests
+			b, err := os.ReadFile(filepath.Join(dir, name))
 			return b, err == nil
 		},
 		func(name string) (string, bool) { return "secret of " + name, !strings.HasPrefix(name, "UNSET") })

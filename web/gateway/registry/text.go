@@ -70,7 +70,7 @@ func readYAML(text []byte, m *mistakes) *yaml.Node {
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var doc, second yaml.Node
 	err := decoder.Decode(&doc)
-	if err == nil && decoder.Decode(&second) != io.EOF {
+	if err == nil && !errors.Is(decoder.Decode(&second), io.EOF) {
 		m.add(positionOf(&second), nil, "a second document starts here, expected only one")
 		return nil
 	}
