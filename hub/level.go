@@ -60,19 +60,15 @@ func needsGateway(e *hubpb.Event) bool {
 		return k.SubscriptionsEnded.Reason >= hubpb.EndReason_END_TOPIC_RETIRED
 	case *hubpb.Event_SealingKeyRetired:
 		return len(k.SealingKeyRetired.TokenKey) > 0
-	case *hubpb.Event_SubscriptionRequested:
-		return k.SubscriptionRequested.EncryptionKey != ""
-	case *hubpb.Event_SubscriptionImported:
-		return k.SubscriptionImported.GetRequest().GetEncryptionKey() != ""
 	case *hubpb.Event_SecretsReencrypted:
 		return slices.ContainsFunc(k.SecretsReencrypted.Items, func(i *hubpb.SecretsReencrypted_Item) bool { return i.Gateway })
 	}
 	return false
 }
 
-// needsContent reports whether a request asks for references.
+// needsContent reports whether a request asks for references or encryption.
 func needsContent(r *hubpb.SubscriptionRequested) bool {
-	return r.GetOptions().GetContentByReference()
+	return r.GetOptions().GetContentByReference() || r.GetEncryptionKey() != ""
 }
 
 // needsOwners reports whether an event is of a kind, or has a field, of levelOwners.
