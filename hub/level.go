@@ -66,7 +66,7 @@ func needsGateway(e *hubpb.Event) bool {
 	return false
 }
 
-// needsContent reports whether a request asks for references or for encryption.
+// needsContent reports whether a request asks for references or encryption.
 func needsContent(r *hubpb.SubscriptionRequested) bool {
 	return r.GetOptions().GetContentByReference() || r.GetEncryptionKey() != ""
 }

@@ -205,4 +205,3 @@ func TestTopicContentsFollowsTheLog(t *testing.T) {
 type viewOf struct{ s *hub.State }
 
 func (v viewOf) View(f func(*hub.State)) { f(v.s) }
-
