@@ -14,6 +14,7 @@ type Decision struct {
 	Missing []string
 
 	own, foreign bool // not by a rule: what is asked for is the caller's own, or somebody else's
+	ticket       bool // nor by this: the caller has a reference to it
 }
 
 // Reason puts the decision in words without revealing which topics exist.
@@ -21,6 +22,8 @@ func (d Decision) Reason() string {
 	switch {
 	case d.own:
 		return "its own"
+	case d.ticket:
+		return "by reference"
 	case d.foreign:
 		return "not_owner"
 	case d.Allowed:

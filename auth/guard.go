@@ -244,6 +244,21 @@ func (g *Guard) allowOwn(ctx context.Context, a Action, topic string) error {
 	return c.settle(ctx)
 }
 
+// Proven returns an error unless the caller of ctx has proven who it is, and uses up a credential for one use. Nothing is audited.
+func (g *Guard) Proven(ctx context.Context) error {
+	c := CallerOf(ctx)
+	if c.Principal.ID == "" {
+		return &DeniedError{Principal: c.Principal, Action: ActionFetch}
+	}
+	return c.settle(ctx)
+}
+
+// Fetched audits that content of a topic was fetched with a reference.
+func (g *Guard) Fetched(ctx context.Context, topic string) {
+	c := CallerOf(ctx)
+	g.decided(ctx, &c, ActionFetch, topic, Decision{Allowed: true, ticket: true})
+}
+
 // notOwner audits that a request was accepted and came to nothing because of whose the subscription is.
 func (g *Guard) notOwner(ctx context.Context, a Action, topic, request string) {
 	c := CallerOf(ctx)

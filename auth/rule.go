@@ -32,6 +32,9 @@ const (
 	ActionAuth          = Action("admin.auth")    // rules and API keys
 	ActionKeys          = Action("admin.keys")    // sealing keys
 	ActionGateway       = Action("admin.gateway") // the gateway's registry
+
+	// ActionFetch is in the audit log only: content is fetched by a reference, which is the permission.
+	ActionFetch = Action("fetch")
 )
 
 // actions lists all actions. It is never changed.

@@ -90,6 +90,7 @@ func TestSubscribeAndUnsubscribeSendTheForm(t *testing.T) {
 		{[]string{"subscribe", "news", "http://127.0.0.1:9/cb", "--lease", "0"}, map[string]string{"hub.mode": "subscribe", "hub.topic": "{hub}/topics/news", "hub.callback": "http://127.0.0.1:9/cb"}},
 		{[]string{"subscribe", "news", "http://127.0.0.1:9/cb", "--lease="}, map[string]string{"hub.mode": "subscribe", "hub.topic": "{hub}/topics/news", "hub.callback": "http://127.0.0.1:9/cb"}},
 		{[]string{"subscribe", "news", "http://127.0.0.1:9/cb", "--signature-method", "sha1"}, map[string]string{"hub.mode": "subscribe", "hub.topic": "{hub}/topics/news", "hub.callback": "http://127.0.0.1:9/cb", "hub.signature_method": "sha1"}},
+		{[]string{"subscribe", "news", "http://127.0.0.1:9/cb", "--content", "reference"}, map[string]string{"hub.mode": "subscribe", "hub.topic": "{hub}/topics/news", "hub.callback": "http://127.0.0.1:9/cb", "hub.content": "reference"}},
 		{[]string{"unsubscribe", "news", "http://127.0.0.1:9/cb"}, map[string]string{"hub.mode": "unsubscribe", "hub.topic": "{hub}/topics/news", "hub.callback": "http://127.0.0.1:9/cb"}},
 	}
 	for _, tt := range tests {

@@ -23,6 +23,7 @@ type subscribeCmd struct {
 	Window   int       `help:"How many messages may be in flight at once, with mode parallel or keyed." placeholder:"N"`
 	Key      string    `help:"The key of keyed deliveries: header:NAME or json:POINTER." placeholder:"KEY"`
 	Group    string    `help:"The consumer group to join." placeholder:"NAME"`
+	Content  string    `help:"body, or reference: a reference in place of the content, where the topic offers it." placeholder:"HOW"`
 	Rate     float64   `help:"The maximum number of messages per second." placeholder:"N"`
 	Method   string    `name:"signature-method" help:"The X-Hub-Signature method that the receiver supports: sha1, sha256, sha384 or sha512." placeholder:"METHOD"`
 	Scheme   string    `name:"signature-scheme" help:"standard-webhooks adds the signature headers of Standard Webhooks." placeholder:"SCHEME"`
@@ -32,7 +33,7 @@ type subscribeCmd struct {
 // options returns the request parameters that WebSub does not define.
 func (c *subscribeCmd) options() url.Values {
 	more := url.Values{}
-	for name, value := range map[string]string{"hub.start": c.Start, "hub.delivery_mode": c.Mode, "hub.delivery_key": c.Key, "hub.consumer_group": c.Group, "hub.signature_method": c.Method} {
+	for name, value := range map[string]string{"hub.start": c.Start, "hub.delivery_mode": c.Mode, "hub.delivery_key": c.Key, "hub.consumer_group": c.Group, "hub.content": c.Content, "hub.signature_method": c.Method} {
 		if value != "" {
 			more.Set(name, value)
 		}

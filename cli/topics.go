@@ -16,13 +16,15 @@ import (
 
 // topicsCmd groups the commands for topics.
 type topicsCmd struct {
-	List       listTopicsCmd      `cmd:"" default:"withargs" help:"List the topics (the default)."`
-	Register   registerTopicCmd   `cmd:"" help:"Register a topic, so that it can be published and subscribed to (topics.auto_register: false)."`
-	Deregister deregisterTopicCmd `cmd:"" help:"Remove a topic with its messages, and end its subscriptions (hub.mode=denied)."`
-	Set        setTopicCmd        `cmd:"" help:"Set a topic's own retention limits."`
-	Deprecate  deprecateTopicCmd  `cmd:"" help:"Mark a topic as deprecated: tell those who use it that it will end, and what to use instead."`
-	Retire     retireTopicCmd     `cmd:"" help:"Retire a topic now: nothing more is published or subscribed to, and what is stored is still delivered."`
-	Reinstate  reinstateTopicCmd  `cmd:"" help:"Remove the mark of a topic that is deprecated or retired."`
+	List       listTopicsCmd       `cmd:"" default:"withargs" help:"List the topics (the default)."`
+	Register   registerTopicCmd    `cmd:"" help:"Register a topic, so that it can be published and subscribed to (topics.auto_register: false)."`
+	Deregister deregisterTopicCmd  `cmd:"" help:"Remove a topic with its messages, and end its subscriptions (hub.mode=denied)."`
+	Set        setTopicCmd         `cmd:"" help:"Set a topic's own retention limits."`
+	Deprecate  deprecateTopicCmd   `cmd:"" help:"Mark a topic as deprecated: tell those who use it that it will end, and what to use instead."`
+	Retire     retireTopicCmd      `cmd:"" help:"Retire a topic now: nothing more is published or subscribed to, and what is stored is still delivered."`
+	Content    topicContentCmd     `cmd:"" help:"Set whether subscriptions get content in the deliveries or references to it, and what references are good for."`
+	Revoke     revokeReferencesCmd `cmd:"" help:"End the references to messages of a topic."`
+	Reinstate  reinstateTopicCmd   `cmd:"" help:"Remove the mark of a topic that is deprecated or retired."`
 }
 
 type listTopicsCmd struct {

@@ -34,6 +34,10 @@ type DispatcherOptions struct {
 	Credentials *credential.Book
 	// Notices are sent with the messages of deprecated topics; nil: there are none.
 	Notices *hub.TopicNotices
+	// Contents are the topics whose content is not simply delivered; nil: there are none.
+	Contents *hub.TopicContents
+	// References are what some subscriptions get in place of content; nil: none does.
+	References *References
 	// Policies change what is sent; nil: nothing.
 	Policies hub.DeliveryPolicies
 

@@ -16,8 +16,12 @@ const keptEndpoints = 4096
 // newEndpointUnlocks builds an endpoint for a lane. If it returns none, a non-zero result is a failed attempt; a zero
 // one means that the lane was renewed meanwhile and must be looked at again.
 func (d *Dispatcher) newEndpointUnlocks(l *lane) (*Endpoint, PushResult) {
-	callback, gen := l.callback, l.gen
-	c := credentials{l.sealed, l.signature, hub.SecretBinding(l.topic.name, l.callbackKey), l.webhooks, l.headers, headersBound(l.headers, l.topic.name, l.callbackKey)}
+	callback, gen, id, reference := l.callback, l.gen, l.id, l.options != nil && l.options.Reference
+	c := credentials{sealed: l.sealed, signature: l.signature, bound: hub.SecretBinding(l.topic.name, l.callbackKey), webhooks: l.webhooks}
+	if l.wishes != nil {
+		c.headers, c.key = l.wishes.headers, l.wishes.key
+		c.headersBound = headersBound(c.headers, l.topic.name, l.callbackKey)
+	}
 	d.mu.Unlock()
 	e, res, err := d.newEndpoint(callback, c)
 	d.mu.Lock()
@@ -28,6 +32,7 @@ func (d *Dispatcher) newEndpointUnlocks(l *lane) (*Endpoint, PushResult) {
 		d.o.Log.Error("cannot prepare delivery", "subscription", l.id.String(), "topic", l.topic.name, "error", err)
 		return nil, res
 	}
+	e.subscription, e.reference = id, reference
 	return e, PushResult{}
 }
 
@@ -77,7 +82,7 @@ func (d *Dispatcher) newEndpoint(callback string, c credentials) (*Endpoint, Pus
 	if err != nil {
 		return nil, PushResult{Outcome: PushRefused, Reason: egress.ReasonURL}, err
 	}
-	e.webhooks = webhooks
+	e.webhooks, e.key = webhooks, c.key
 	e.page = d.o.Credentials.For(callback, c.headers, c.headersBound)
 	return e, PushResult{}, nil
 }
@@ -106,6 +111,7 @@ type credentials struct {
 	webhooks     *webhookSecrets
 	headers      string // sealed
 	headersBound string
+	key          string // to which messages are encrypted; empty: none
 }
 
 func webhooksOf(s *hub.Subscription) *webhookSecrets {

@@ -25,6 +25,20 @@ const (
 	laneEnded                      // the subscription has ended or belongs to another node
 )
 
+// wishes are what few subscribers ask for.
+type wishes struct {
+	headers string // sealed; empty: none
+	key     string // to which messages are encrypted; empty: none
+}
+
+// wishesOf returns what a subscriber asks for; nil: nothing.
+func wishesOf(s *hub.Subscription) *wishes {
+	if s.SealedHeaders == "" && s.EncryptionKey == "" {
+		return nil
+	}
+	return &wishes{s.SealedHeaders, s.EncryptionKey}
+}
+
 // lane holds what it takes to send to one subscription, and its progress. Every subscription this node owns has one,
 // so it is kept small; an idle lane costs nothing else. All fields are guarded by Dispatcher.mu.
 type lane struct {
@@ -35,7 +49,7 @@ type lane struct {
 	callbackKey string
 	sealed      []byte
 	signature   string
-	headers     string          // sealed; empty: none
+	wishes      *wishes         // nil: none
 	webhooks    *webhookSecrets // nil: X-Hub-Signature only
 	expires     int64           // Unix nanoseconds
 	renewed     int64           // Unix nanoseconds of the request that the fields above come from

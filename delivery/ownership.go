@@ -130,7 +130,7 @@ func (d *Dispatcher) adoptLocked(s *hub.Subscription) {
 		l.callback, l.callbackKey = s.Callback, s.CallbackKey
 		l.link = d.linkOf(s)
 		l.sealed, l.signature, l.webhooks = s.SealedSecret, s.SignatureMethod(), webhooksOf(s)
-		l.headers = s.SealedHeaders
+		l.wishes = wishesOf(s)
 		l.expires, l.renewed = s.ExpiresAt.UnixNano(), renewed
 		l.gen++
 		l.endpoint, l.spare = nil, nil

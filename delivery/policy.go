@@ -11,14 +11,44 @@ import (
 // push sends a message as its topic's policy asks.
 func (o *DispatcherOptions) push(ctx context.Context, e *Endpoint, m *hub.Message, topic, link string) PushResult {
 	c := contentOf(m, o.Parts, link, o.Notices)
+	encrypts := e.key != "" || o.Contents.Of(m.Topic).Encrypts()
 	if o.Policies != nil {
 		if p, ok := o.Policies.DeliveryPolicy(topic); ok {
 			if err := c.dress(p, m, o.Parts); err != nil {
 				return o.undressed(m, topic, err)
 			}
+			encrypts = encrypts || p.Encrypts()
+		}
+	}
+	if err := o.References.refer(e, m, topic, &c); err != nil {
+		return o.undressed(m, topic, err)
+	}
+	if encrypts {
+		if err := o.encrypt(&c, m, e.key); err != nil {
+			return o.undressed(m, topic, err)
 		}
 	}
 	return o.Pusher.Push(ctx, e, c)
+}
+
+// encrypt encrypts the content to a subscription's key.
+func (o *DispatcherOptions) encrypt(c *Content, m *hub.Message, key string) error {
+	switch {
+	case key == "":
+		return errors.New("the topic sends encrypted messages only, and the subscription has given no key")
+	case o.Policies == nil:
+		return errors.New("this hub does not encrypt deliveries")
+	}
+	if c.Blob != nil {
+		body, err := hub.ReadBody(o.Parts, m)
+		if err != nil {
+			return err
+		}
+		c.Body, c.Blob = body, nil
+	}
+	var err error
+	c.Body, c.ContentType, err = o.Policies.Encrypt(c.Body, c.ContentType, key)
+	return err
 }
 
 // dress makes the content what a policy wants to be sent.

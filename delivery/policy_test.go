@@ -10,11 +10,24 @@ import (
 	"quorumhub/delivery/egress"
 	"quorumhub/delivery/retry"
 	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
 	"quorumhub/test/fake"
 )
 
-// dresses is a policy for the topic "orders": a header, and bodies in brackets. The body "bad" cannot be sent.
-type dresses struct{ asked int }
+// dresses is a policy for the topic "orders": a header, and bodies in brackets. The body "bad" cannot be sent. Encrypted bodies are in
+// braces, after the key.
+type dresses struct {
+	asked    int
+	encrypts bool
+}
+
+func (d *dresses) Encrypts() bool { return d.encrypts }
+func (d *dresses) Encrypt(body []byte, kind, key string) ([]byte, string, error) {
+	if key == "ended" {
+		return nil, "", errors.New("it has ended")
+	}
+	return []byte(key + "{" + kind + string(body) + "}"), "application/jose", nil
+}
 
 func (d *dresses) DeliveryPolicy(topic string) (hub.DeliveryPolicy, bool) {
 	return d, topic == "orders"
@@ -66,6 +79,42 @@ func TestDeliveriesFollowThePolicyOfTheirTopic(t *testing.T) {
 		letters := r.DeadLetters()
 		if len(letters) != 1 || letters[0].Offset != 3 || letters[0].Reason != string(egress.ReasonPolicy) {
 			t.Fatalf("dead letters %+v", letters)
+		}
+	})
+}
+
+// Deliveries to a subscription with a key are encrypted to it, whatever the topic's policy, and signed as they are sent; without a key
+// a topic that encrypts sends nothing, and neither does one whose key has ended.
+func TestDeliveriesAreEncrypted(t *testing.T) {
+	policy := &dresses{encrypts: true}
+	bubble(t, func(string, int, string) fake.Answer { return fake.Answer{} }, func(o *delivery.DispatcherOptions) {
+		o.Policies = policy
+		o.Retry = retry.Policy{Backoff: retry.Backoff{Initial: time.Second, Max: time.Second}, RefusedAttempts: 1}
+	}, func(r *rig) {
+		r.Do(&hubpb.Event{Kind: &hubpb.Event_FeatureLevelSet{FeatureLevelSet: &hubpb.FeatureLevelSet{Level: hub.FeatureLevel}}})
+		subscribe := func(topic, callback, key string) {
+			id := r.Do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{Mode: hub.ModeSubscribe,
+				Topic: topic, TopicRaw: topic, Callback: callback, CallbackKey: callback, LeaseSeconds: 3600, AutoRegister: true, EncryptionKey: key}}})[0].ID
+			r.Do(&hubpb.Event{Kind: &hubpb.Event_RequestVerified{RequestVerified: &hubpb.RequestVerified{Request: id, VerifiedFrom: time.Now().UnixNano(),
+				Candidates: []*hubpb.Candidate{{Node: "node-1"}}}}})
+		}
+		subscribe("orders", "http://with.example/", "k")
+		subscribe("orders", "http://without.example/", "")
+		subscribe("orders", "http://ended.example/", "ended")
+		subscribe("news", "http://news.example/", "k")
+		subscribe("news", "http://plain.example/", "")
+		r.Publish("orders", "1")
+		r.Publish("news", "2")
+		r.after(10 * time.Second)
+		for callback, want := range map[string]string{"http://with.example/": "k{text/plain[1]}", "http://without.example/": "", "http://ended.example/": "",
+			"http://news.example/": "k{text/plain2}", "http://plain.example/": "2"} {
+			got := r.net.To(callback)
+			if fake.Bodies(got) != want || want != "" && want[0] == 'k' && got[0].Header.Get("Content-Type") != "application/jose" {
+				t.Errorf("%s got %v, want %q", callback, got, want)
+			}
+		}
+		if letters := r.DeadLetters(); len(letters) != 2 || letters[0].Reason != string(egress.ReasonPolicy) {
+			t.Errorf("dead letters %+v", letters)
 		}
 	})
 }

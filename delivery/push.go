@@ -67,6 +67,10 @@ type Endpoint struct {
 
 	webhooks *WebhookSigner  // nil: no Standard Webhooks signatures
 	page     credential.Page // what the callback demands beside
+	key      string          // to which messages are encrypted; empty: none
+
+	subscription hub.SubscriptionID
+	reference    bool // it asks for references in place of content
 }
 
 // NewEndpoint prepares requests to a callback, which is used exactly as given, query included. Without a signer,

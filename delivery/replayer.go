@@ -285,11 +285,12 @@ func (r *Replayer) count(q *replayQueue, outcome PushOutcome, replayed *hubpb.De
 func (r *Replayer) send(ctx context.Context, sub *hub.Subscription, m *hub.Message) PushResult {
 	o := &r.d.o
 	e, res, err := r.d.newEndpoint(sub.Callback, credentials{sub.SealedSecret, sub.SignatureMethod(), hub.SecretBinding(sub.TopicName, sub.CallbackKey), webhooksOf(sub),
-		sub.SealedHeaders, hub.HeadersBinding(sub.TopicName, sub.CallbackKey)})
+		sub.SealedHeaders, hub.HeadersBinding(sub.TopicName, sub.CallbackKey), sub.EncryptionKey})
 	if err != nil {
 		o.Log.Error("cannot replay dead letter", "subscription", sub.ID.String(), "error", err)
 		return res
 	}
+	e.subscription, e.reference = sub.ID, sub.Options != nil && sub.Options.Reference
 	self := m.LinkSelf
 	if self == "" {
 		self = selfOf(o.Namer, sub)

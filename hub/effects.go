@@ -19,6 +19,7 @@ type Effects struct {
 	Moved         []SubscriptionID // subscriptions whose cursor a trim moved forward
 	RemovedTopics []TopicID
 	Marked        []TopicID // topics that were deprecated, retired or reinstated
+	Content       []TopicID // topics whose content subscriptions get in another way
 	Replays       []Replay  // dead letters to be sent once more
 	Resumed       []Resumed // marks of nodes, see hubpb.DeliveryResumed
 	Nodes         []Node    // admitted or changed, each as it was then, in log order

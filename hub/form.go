@@ -27,9 +27,11 @@ type SubscribeRequest struct {
 	Signature    string // empty: the hub's default
 	Scheme       string // SchemeStandardWebhooks, or empty
 	VerifyToken  string
-	Headers      map[string]string // to be sent with every request to the callback, by canonical name
-	Options      Options
-	Start        *Position // where a new subscription starts; nil: after the newest message
+	// EncryptionKey is a public key to which deliveries are to be encrypted, as sent; empty: none.
+	EncryptionKey string
+	Headers       map[string]string // to be sent with every request to the callback, by canonical name
+	Options       Options
+	Start         *Position // where a new subscription starts; nil: after the newest message
 }
 
 // ParseSubscribe parses a subscribe or unsubscribe request from its form body. Unknown parameters are ignored (WebSub
@@ -97,6 +99,12 @@ func (r *SubscribeRequest) parseSubscribeOnly(form url.Values, leases LeasePolic
 	if r.Headers, err = headersOf(form); err != nil {
 		return err
 	}
+	if r.EncryptionKey, err = single(form, encryptionKeyParam); err != nil {
+		return err
+	}
+	if len(r.EncryptionKey) > maxEncryptionKeyBytes {
+		return ParamErrorf(encryptionKeyParam, "is %d bytes long; at most %d are accepted", len(r.EncryptionKey), maxEncryptionKeyBytes)
+	}
 	if err = r.chooseScheme(form); err != nil {
 		return err
 	}
@@ -131,6 +139,11 @@ func chooseSignature(form url.Values) (string, error) {
 	}
 	return SignatureMethods()[best], nil
 }
+
+// encryptionKeyParam is an extension: a public JWK, or certificates as x5c or PEM.
+const encryptionKeyParam = "hub.encryption_key"
+
+const maxEncryptionKeyBytes = 16 << 10
 
 const signatureMethodParam = "hub.signature_method"
 

@@ -302,6 +302,7 @@ func TestLevelOfTheGateway(t *testing.T) {
 		{Kind: &hubpb.Event_TopicLifecycleSet{TopicLifecycleSet: &hubpb.TopicLifecycleSet{}}},
 		{Kind: &hubpb.Event_TopicsRetired{TopicsRetired: &hubpb.TopicsRetired{}}},
 		ended(hubpb.EndReason_END_TOPIC_RETIRED, 1),
+		{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{EncryptionKey: "key"}}},
 		{Kind: &hubpb.Event_SecretsReencrypted{SecretsReencrypted: &hubpb.SecretsReencrypted{Items: []*hubpb.SecretsReencrypted_Item{{}, {Gateway: true}}}}},
 	} {
 		if got := hub.LevelOf(e); got != 3 {

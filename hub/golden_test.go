@@ -94,6 +94,7 @@ func rowTables() map[string]hub.RowKey {
 		"PrincipalRow":           {Table: hub.TablePrincipal, Name: "owner"},
 		"NonceRow":               {Table: hub.TableNonce, Name: "nonce"},
 		"GatewayRow":             {Table: hub.TableGateway},
+		"SharedContentRow":       {Table: hub.TableFetched, ID: 1, Name: "1"},
 	}
 }
 

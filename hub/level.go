@@ -49,8 +49,13 @@ func LevelOf(e *hubpb.Event) uint32 {
 // needsGateway reports whether an event is of a kind, or has a field, of levelGateway.
 func needsGateway(e *hubpb.Event) bool {
 	switch k := e.Kind.(type) {
-	case *hubpb.Event_GatewayApplied, *hubpb.Event_TopicLifecycleSet, *hubpb.Event_TopicsRetired:
+	case *hubpb.Event_GatewayApplied, *hubpb.Event_TopicLifecycleSet, *hubpb.Event_TopicsRetired,
+		*hubpb.Event_TopicContentSet, *hubpb.Event_SharedContentFetched, *hubpb.Event_SharedContentRevoked:
 		return true
+	case *hubpb.Event_SubscriptionRequested:
+		return needsContent(k.SubscriptionRequested)
+	case *hubpb.Event_SubscriptionImported:
+		return needsContent(k.SubscriptionImported.GetRequest())
 	case *hubpb.Event_SubscriptionsEnded:
 		return k.SubscriptionsEnded.Reason >= hubpb.EndReason_END_TOPIC_RETIRED
 	case *hubpb.Event_SealingKeyRetired:
@@ -59,6 +64,11 @@ func needsGateway(e *hubpb.Event) bool {
 		return slices.ContainsFunc(k.SecretsReencrypted.Items, func(i *hubpb.SecretsReencrypted_Item) bool { return i.Gateway })
 	}
 	return false
+}
+
+// needsContent reports whether a request asks for references or encryption.
+func needsContent(r *hubpb.SubscriptionRequested) bool {
+	return r.GetOptions().GetContentByReference() || r.GetEncryptionKey() != ""
 }
 
 // needsOwners reports whether an event is of a kind, or has a field, of levelOwners.

@@ -66,6 +66,8 @@ type Options struct {
 	// Schedule lists the waits before retries in whole seconds, separated by commas (5,300,1800); empty: the hub's.
 	// It is a string so that options compare with ==; Waits parses it. It excludes MaxInterval.
 	Schedule string
+	// Reference: messages come as references to their content, see TopicContent.
+	Reference bool
 }
 
 // Waits returns the retry schedule, or nil for the hub's.
@@ -115,14 +117,15 @@ func (o *Options) pb(start string) *hubpb.SubscriptionOptions {
 	return &hubpb.SubscriptionOptions{Start: start, Mode: o.Mode, Window: uint32(o.Window), Key: o.Key, Group: o.Group,
 		Rate: o.Rate, MaxAttempts: uint32(o.MaxAttempts), RefusedAttempts: uint32(o.RefusedAttempts),
 		MaxAgeSeconds: uint32(o.MaxAge / time.Second), MaxIntervalSeconds: uint32(o.MaxInterval / time.Second),
-		RetryScheduleSeconds: o.scheduleSeconds()}
+		RetryScheduleSeconds: o.scheduleSeconds(), ContentByReference: o.Reference}
 }
 
 func optionsFromPB(p *hubpb.SubscriptionOptions) Options {
 	return Options{Mode: p.GetMode(), Window: int(p.GetWindow()), Key: p.GetKey(), Group: p.GetGroup(), Rate: p.GetRate(),
 		MaxAttempts: int(p.GetMaxAttempts()), RefusedAttempts: int(p.GetRefusedAttempts()),
 		MaxAge:      time.Duration(p.GetMaxAgeSeconds()) * time.Second,
-		MaxInterval: time.Duration(p.GetMaxIntervalSeconds()) * time.Second, Schedule: scheduleText(p.GetRetryScheduleSeconds())}
+		MaxInterval: time.Duration(p.GetMaxIntervalSeconds()) * time.Second, Schedule: scheduleText(p.GetRetryScheduleSeconds()),
+		Reference: p.GetContentByReference()}
 }
 
 // shared returns nil for the defaults, which then take no memory.
@@ -142,6 +145,9 @@ func (r *SubscribeRequest) parseOptions(form url.Values) error {
 		return err
 	}
 	if err := r.parseGroup(form); err != nil {
+		return err
+	}
+	if err := r.parseContent(form); err != nil {
 		return err
 	}
 	o := &r.Options

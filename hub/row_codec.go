@@ -6,14 +6,14 @@ func (t *Topic) row() *hubpb.TopicRow {
 	return &hubpb.TopicRow{Id: uint64(t.ID), Name: t.Name, First: t.First, Head: t.Head, PublishedAt: nanos(t.PublishedAt),
 		Ping: t.Ping, FetchedPing: t.FetchedPing, Etag: t.ETag, LastModified: t.LastModified, ContentHash: t.ContentHash,
 		LinkSelf: t.LinkSelf, CreatedAt: nanos(t.CreatedAt), FetchError: t.FetchError, Retention: t.Retention.pb(),
-		Owner: t.Owner, Provisional: t.Provisional, Lifecycle: t.Lifecycle.pb(), Stored: t.stored.row()}
+		Owner: t.Owner, Provisional: t.Provisional, Lifecycle: t.Lifecycle.pb(), Content: t.Content.pb(), Stored: t.stored.row()}
 }
 
 func topicFromRow(r *hubpb.TopicRow) *Topic {
 	return &Topic{ID: TopicID(r.Id), Name: r.Name, First: r.First, Head: r.Head, PublishedAt: timeOf(r.PublishedAt),
 		Ping: r.Ping, FetchedPing: r.FetchedPing, ETag: r.Etag, LastModified: r.LastModified, ContentHash: r.ContentHash,
 		LinkSelf: r.LinkSelf, CreatedAt: timeOf(r.CreatedAt), FetchError: r.FetchError, Retention: retentionFromPB(r.Retention),
-		Owner: shared(r.Owner), Provisional: r.Provisional, Lifecycle: lifecycleFromPB(r.Lifecycle), stored: storedFromRow(r.Stored)}
+		Owner: shared(r.Owner), Provisional: r.Provisional, Lifecycle: lifecycleFromPB(r.Lifecycle), Content: contentFromPB(r.Content), stored: storedFromRow(r.Stored)}
 }
 
 func (s *Subscription) row() *hubpb.SubscriptionRow {
@@ -22,7 +22,7 @@ func (s *Subscription) row() *hubpb.SubscriptionRow {
 		ExpiresAt: nanos(s.ExpiresAt), CreatedAt: s.created, RenewedAt: nanos(s.RenewedAt),
 		Node: s.Assignment.Node, Epoch: s.Assignment.Epoch, NextNode: s.Assignment.Next, Rewound: s.Assignment.Rewound, Paused: s.Paused, Group: uint64(s.Group),
 		Extra: extraPB(s.Extra), Scheme: s.Scheme, FormerSecrets: formerPB(s.Former), Owner: s.Owner, PauseReason: s.PauseReason,
-		SealedHeaders: bytesOf(s.SealedHeaders)}
+		SealedHeaders: bytesOf(s.SealedHeaders), EncryptionKey: s.EncryptionKey}
 	if s.Options != nil {
 		r.Options = s.Options.pb("")
 	}
@@ -36,7 +36,7 @@ func subscriptionFromRow(r *hubpb.SubscriptionRow) *Subscription {
 		Assignment: Assignment{Node: r.Node, Epoch: r.Epoch, Next: r.NextNode, Rewound: r.Rewound}, Paused: r.Paused, Group: GroupID(r.Group),
 		Options: optionsFromPB(r.Options).shared(), Extra: extraFromPB(r.Extra),
 		Scheme: r.Scheme, Former: formerFromPB(r.FormerSecrets), Owner: shared(r.Owner), PauseReason: r.PauseReason,
-		SealedHeaders: string(r.SealedHeaders)}
+		SealedHeaders: string(r.SealedHeaders), EncryptionKey: shared(r.EncryptionKey)}
 }
 
 func (r *Request) row() *hubpb.RequestRow {
@@ -44,7 +44,8 @@ func (r *Request) row() *hubpb.RequestRow {
 		Request: &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.TopicName, TopicRaw: r.TopicRaw, Callback: r.Callback,
 			CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, SealedSecret: r.SealedSecret, Signature: r.Signature,
 			VerifyToken: r.VerifyToken, AutoRegister: r.AutoRegister, Options: r.Options.pb(r.Start), Extra: extraPB(r.Extra),
-			Scheme: r.Scheme, SecretGrace: r.SecretGrace, Caller: r.caller, SealedHeaders: bytesOf(r.SealedHeaders)}}
+			Scheme: r.Scheme, SecretGrace: r.SecretGrace, Caller: r.caller, SealedHeaders: bytesOf(r.SealedHeaders),
+			EncryptionKey: r.EncryptionKey}}
 }
 
 func requestFromRow(r *hubpb.RequestRow) *Request {
@@ -54,7 +55,8 @@ func requestFromRow(r *hubpb.RequestRow) *Request {
 		LeaseSeconds: q.GetLeaseSeconds(), SealedSecret: q.GetSealedSecret(), Signature: q.GetSignature(),
 		VerifyToken: q.GetVerifyToken(), AutoRegister: q.GetAutoRegister(), Start: q.GetOptions().GetStart(), Options: optionsFromPB(q.GetOptions()),
 		Extra: extraFromPB(q.GetExtra()), Scheme: q.GetScheme(), SecretGrace: q.GetSecretGrace(),
-		Owner: q.GetCaller().GetPrincipal(), caller: q.GetCaller(), SealedHeaders: string(q.GetSealedHeaders())}
+		Owner: q.GetCaller().GetPrincipal(), caller: q.GetCaller(), SealedHeaders: string(q.GetSealedHeaders()),
+		EncryptionKey: shared(q.GetEncryptionKey())}
 }
 
 // bytesOf is nil for an empty string, so that absent and empty are stored alike.

@@ -3,6 +3,7 @@ package hub
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -36,10 +37,12 @@ const (
 	TablePendingBlob   Table = 40
 	TableMessageBlob   Table = 41
 	TableGateway       Table = 42
+	TableFetched       Table = 43
 )
 
 // RowKey identifies one row of the state. Rows are distinguished by ID; those of TableOrigin, TableNode, TableAPIKey,
-// TableAccessRule, TableNonce, TableCallback, TableQuota, TablePrincipal and TablePendingBlob by Name; those of TableIdempotency and TableMessageBlob by both.
+// TableAccessRule, TableNonce, TableCallback, TableQuota, TablePrincipal and TablePendingBlob by Name; those of TableIdempotency, TableMessageBlob and
+// TableFetched by both.
 type RowKey struct {
 	Table Table
 	ID    uint64
@@ -55,7 +58,7 @@ func (k RowKey) Append(dst []byte) []byte {
 
 func (t Table) known() bool {
 	return t >= TableMeta && t <= TableOrigin || t == TableNode || t >= TableAPIKey && t <= TableNonce ||
-		t == TableGroup || t >= TableFailedRequest && t <= TablePrincipal || t >= TablePendingBlob && t <= TableGateway
+		t == TableGroup || t >= TableFailedRequest && t <= TablePrincipal || t >= TablePendingBlob && t <= TableFetched
 }
 
 // ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
@@ -65,6 +68,8 @@ func ParseRowKey(b []byte) (RowKey, error) {
 	}
 	return RowKey{Table: Table(b[0]), ID: binary.BigEndian.Uint64(b[1:]), Name: string(b[9:])}, nil
 }
+
+func (s *State) touchRow(k RowKey) { s.dirty[k] = struct{}{} }
 
 func (s *State) touch(t Table, id uint64) { s.dirty[RowKey{Table: t, ID: id}] = struct{}{} }
 
@@ -144,6 +149,10 @@ func (s *State) row(k RowKey) proto.Message {
 		if s.gateway != nil {
 			return s.gateway
 		}
+	case TableFetched:
+		if k, ok := fetchedKeyOf(k); ok && s.taken.by[k] != nil {
+			return s.taken.by[k]
+		}
 	case TableCallback:
 		if r := s.callbacks[k.Name]; r != nil {
 			return r
@@ -207,6 +216,9 @@ func (s *State) keys() []RowKey {
 	if s.gateway != nil {
 		keys = append(keys, RowKey{Table: TableGateway})
 	}
+	for k := range s.taken.by {
+		keys = append(keys, k.row())
+	}
 	for pattern := range s.callbacks {
 		keys = append(keys, RowKey{Table: TableCallback, Name: pattern})
 	}
@@ -260,6 +272,7 @@ func (l *Loader) add(k RowKey, value []byte) error {
 			if t.Lifecycle != nil {
 				s.marked[t.ID] = struct{}{}
 			}
+			s.noteContent(t)
 		})
 	case TableSubscription:
 		return decodeRow(value, func(r *hubpb.SubscriptionRow) {
@@ -309,6 +322,12 @@ func (l *Loader) add(k RowKey, value []byte) error {
 		return decodeRow(value, func(r *hubpb.MessageBlobRow) { l.blobs = append(l.blobs, r) })
 	case TableGateway:
 		return decodeRow(value, func(r *hubpb.GatewayRow) { s.gateway = r })
+	case TableFetched:
+		of, ok := fetchedKeyOf(k)
+		if !ok {
+			return errors.New("its name is no offset")
+		}
+		return decodeRow(value, func(r *hubpb.SharedContentRow) { s.taken.put(of, r) })
 	case TableCallback:
 		return decodeRow(value, func(r *hubpb.CallbackCredentialsRow) { s.callbacks[k.Name] = r })
 	case TableNode:

@@ -186,7 +186,7 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) (RequestID, er
 	}
 	ev := &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.Topic, TopicRaw: r.TopicRaw, Callback: r.Callback,
 		CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, Signature: r.Signature, VerifyToken: r.VerifyToken,
-		AutoRegister: s.policy.AutoRegister || r.Topic == EventsTopic, Scheme: r.Scheme}
+		AutoRegister: s.policy.AutoRegister || r.Topic == EventsTopic, Scheme: r.Scheme, EncryptionKey: r.EncryptionKey}
 	if r.Scheme != "" {
 		ev.SecretGrace = int64(s.policy.SecretGrace / time.Second)
 	}
@@ -199,6 +199,9 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) (RequestID, er
 	}
 	ev.Caller = s.subscriber(ctx, r)
 	if err := s.checkOptions(r, ev.Caller); err != nil {
+		return 0, err
+	}
+	if err := s.checkContentOptions(r); err != nil {
 		return 0, err
 	}
 	if err := s.checkPending(r, ev.Caller); err != nil {

@@ -36,7 +36,9 @@ type State struct {
 	nodesChanged uint64               // rises with every change of nodes; not part of the state
 	gateway      *hubpb.GatewayRow    // nil: no registry has been applied
 	marked       map[TopicID]struct{} // topics that are deprecated or retired
-	at           uint64               // index of the entry being applied; not part of the state
+	contents     map[TopicID]struct{} // topics whose content is not simply delivered
+	taken        fetched
+	at           uint64 // index of the entry being applied; not part of the state
 
 	dirty map[RowKey]struct{}
 }
@@ -74,6 +76,8 @@ func NewState() *State {
 		owned:        map[string]int{},
 		nodes:        map[string]*Node{},
 		marked:       map[TopicID]struct{}{},
+		contents:     map[TopicID]struct{}{},
+		taken:        newFetched(),
 		dirty:        map[RowKey]struct{}{},
 	}
 }
@@ -155,6 +159,12 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.setLifecycle(k.TopicLifecycleSet, fx)
 	case *hubpb.Event_TopicsRetired:
 		return s.retireTopics(k.TopicsRetired, fx)
+	case *hubpb.Event_TopicContentSet:
+		return s.setContent(k.TopicContentSet, fx)
+	case *hubpb.Event_SharedContentFetched:
+		return s.fetchContent(k.SharedContentFetched)
+	case *hubpb.Event_SharedContentRevoked:
+		return s.revokeContent(k.SharedContentRevoked, fx)
 	case *hubpb.Event_BlobPartAdded:
 		return s.addPart(k.BlobPartAdded, fx)
 	case *hubpb.Event_BlobPublished:

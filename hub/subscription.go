@@ -41,8 +41,8 @@ func requestFromPB(e *hubpb.SubscriptionRequested) Request {
 	return Request{
 		Mode: e.Mode, TopicName: e.Topic, TopicRaw: e.TopicRaw, Callback: e.Callback, CallbackKey: e.CallbackKey,
 		LeaseSeconds: e.LeaseSeconds, SealedSecret: e.SealedSecret, Signature: e.Signature, Scheme: e.Scheme, SecretGrace: e.SecretGrace,
-		SealedHeaders: string(e.SealedHeaders),
-		VerifyToken:   e.VerifyToken, AutoRegister: e.AutoRegister, Start: e.GetOptions().GetStart(), Options: optionsFromPB(e.Options),
+		SealedHeaders: string(e.SealedHeaders), EncryptionKey: shared(e.EncryptionKey),
+		VerifyToken: e.VerifyToken, AutoRegister: e.AutoRegister, Start: e.GetOptions().GetStart(), Options: optionsFromPB(e.Options),
 		Extra: extraFromPB(e.Extra), Owner: e.GetCaller().GetPrincipal(), caller: e.Caller,
 	}
 }
@@ -170,7 +170,7 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, create
 	s.shareStrings(sub, t)
 	sub.Former = formerSecrets(sub, r, timeOf(e.VerifiedFrom))
 	sub.SealedSecret, sub.Signature, sub.Scheme = r.SealedSecret, r.Signature, r.Scheme
-	sub.SealedHeaders = r.SealedHeaders
+	sub.SealedHeaders, sub.EncryptionKey = r.SealedHeaders, r.EncryptionKey
 	sub.LeaseSeconds, sub.Extra = r.LeaseSeconds, r.Extra
 	sub.ExpiresAt = timeOf(e.VerifiedFrom).Add(time.Duration(r.LeaseSeconds) * time.Second)
 	sub.RenewedAt = timeOf(s.meta.Now)
@@ -249,6 +249,7 @@ func (s *State) endSubscription(id SubscriptionID, reason hubpb.EndReason, fx *E
 	s.touch(TableSubscription, uint64(id))
 	s.touch(TableCursor, uint64(id))
 	s.endReplays(id)
+	s.forgetFetched(id)
 	s.announceEnd(sub, reason, fx)
 	s.disown(sub)
 	fx.Ended = append(fx.Ended, Ended{id, reason})

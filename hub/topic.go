@@ -111,6 +111,7 @@ func (s *State) deregisterTopic(e *hubpb.TopicDeregistered, fx *Effects) Result 
 	s.ownTopic(t, "")
 	delete(s.topics, t.ID)
 	delete(s.marked, t.ID)
+	delete(s.contents, t.ID)
 	s.touch(TableTopic, uint64(t.ID))
 	s.idempotency.removeTopic(s, t.ID)
 	s.releaseParts(fx)

@@ -16,22 +16,27 @@ type TopicPolicies interface {
 	ChecksContent(topic string) bool
 	// CheckContent returns an error for content that a topic does not take.
 	CheckContent(ctx context.Context, topic, contentType string, body []byte) error
-	// CheckSubscription returns an error for a callback that a topic does not send to, or if the caller has as many
-	// subscriptions as it may. others returns the topics of those it has, each subscription once, without the one that is
+	// CheckSubscription returns an error for a callback that a topic does not send to, for a key that cannot be encrypted to or
+	// is missing (empty: none is given), or if the caller has as many subscriptions as it may. others returns the topics of those it has, each subscription once, without the one that is
 	// asked for.
-	CheckSubscription(ctx context.Context, topic string, callback *url.URL, others func() []string) error
+	CheckSubscription(ctx context.Context, topic string, callback *url.URL, key string, others func() []string) error
 }
 
 // DeliveryPolicies are rules on what is sent to callbacks. Safe for concurrent use.
 type DeliveryPolicies interface {
 	// DeliveryPolicy returns the rule for a topic's messages; false: they are sent as they are.
 	DeliveryPolicy(topic string) (DeliveryPolicy, bool)
+	// Encrypt encrypts content to a subscription's key (Subscription.EncryptionKey) and returns what is sent, with its content
+	// type.
+	Encrypt(body []byte, contentType, key string) (encrypted []byte, kind string, err error)
 }
 
 // DeliveryPolicy is the rule for the messages of some topics. Safe for concurrent use.
 type DeliveryPolicy interface {
 	// Headers are sent with each message. The slice must not be changed.
 	Headers() []Header
+	// Encrypts reports whether messages are sent only to subscriptions with a key.
+	Encrypts() bool
 	// Transforms reports whether Transform has something to do.
 	Transforms() bool
 	// Transform returns what is sent in place of a message's body. It is asked for each delivery, and answers those of one
@@ -63,10 +68,15 @@ func (s *Service) ChecksContent(topic string) bool {
 
 // checkSubscription asks the policies about a subscription.
 func (s *Service) checkSubscription(ctx context.Context, r *SubscribeRequest) error {
-	if s.policy.Topics == nil || r.Mode != ModeSubscribe {
+	switch {
+	case r.Mode != ModeSubscribe:
+		return nil
+	case s.policy.Topics == nil && r.EncryptionKey != "":
+		return ParamErrorf(encryptionKeyParam, "cannot be used; this hub does not encrypt deliveries")
+	case s.policy.Topics == nil:
 		return nil
 	}
-	return s.policy.Topics.CheckSubscription(ctx, r.Topic, r.CallbackURL, func() (topics []string) {
+	return s.policy.Topics.CheckSubscription(ctx, r.Topic, r.CallbackURL, r.EncryptionKey, func() (topics []string) {
 		p := s.principal(ctx)
 		if p == "" {
 			return nil

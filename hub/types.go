@@ -48,6 +48,8 @@ type Topic struct {
 
 	Lifecycle *TopicLifecycle // nil: the topic is not deprecated
 
+	Content *TopicContent // nil: in the deliveries, in the clear
+
 	Owner string // principal that registered it or first published to it, empty: none
 	// Provisional: a subscription created it, and counts it among its own, until the first publisher becomes the owner.
 	Provisional bool
@@ -133,6 +135,8 @@ type Subscription struct {
 	SealedSecret []byte // see SecretBox; empty: deliveries are not signed
 	// SealedHeaders are Credentials with the headers that the subscriber wants, bound to HeadersBinding; empty: none.
 	SealedHeaders string
+	// EncryptionKey is the public key to which deliveries are encrypted, as the subscriber gave it; empty: none.
+	EncryptionKey string
 	Scheme        string // SchemeStandardWebhooks: its signatures too; empty: X-Hub-Signature only
 	Former        []FormerSecret
 	Signature     string // the subscriber's choice: sha1, sha256, sha384 or sha512; empty: none
@@ -217,6 +221,7 @@ type Request struct {
 
 	LeaseSeconds  int64
 	SealedHeaders string // as in Subscription
+	EncryptionKey string // as in Subscription
 	SealedSecret  []byte
 	Scheme        string // SchemeStandardWebhooks: its signatures too; empty: X-Hub-Signature only
 	SecretGrace   int64  // seconds

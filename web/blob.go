@@ -80,7 +80,11 @@ func (s *Server) publishStream(w http.ResponseWriter, r *http.Request, p hub.Pub
 
 // sendBlob sends a blob in pieces.
 func (s *Server) sendBlob(w http.ResponseWriter, m *hub.Message) {
-	body := hub.NewBodyReader(s.Parts, m)
+	s.sendBody(w, m, hub.NewBodyReader(s.Parts, m))
+}
+
+// sendBody sends what is read of a message's body.
+func (s *Server) sendBody(w http.ResponseWriter, m *hub.Message, body io.Reader) {
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Time{}) // fails without a connection, as in tests
 	buf := make([]byte, blobWriteBytes)

@@ -130,6 +130,9 @@ type topicItem struct {
 	// Lifecycle is set if the topic is deprecated or retired.
 	Lifecycle *lifecycleItem `json:"lifecycle,omitempty"`
 	Owner     string         `json:"owner,omitempty"`
+	// Content is reference if subscriptions get references in place of content; Share is set if they may.
+	Content string     `json:"content,omitempty"`
+	Share   *shareItem `json:"share,omitempty"`
 	// StoredBytes counts what is stored in the topic of an owner, as for its quota.
 	StoredBytes uint64 `json:"stored_bytes,omitempty"`
 }

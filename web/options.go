@@ -51,6 +51,11 @@ type Options struct {
 	// Tickets seals stream tickets, with a key that all nodes have; nil: there are none.
 	Tickets hub.SecretBox
 
+	// References authenticates tickets for content by reference; nil: there is none.
+	References hub.ReferenceKeys
+	// Policies are the rules on what subscribers may have of messages; nil: all.
+	Policies hub.DeliveryPolicies
+
 	// Guard authenticates and authorizes callers. nil: everything is allowed.
 	Guard *auth.Guard
 	// KeepNotAllowed lets subscriptions go on whose owners no rule allows to subscribe any more; otherwise they are paused when a

@@ -92,7 +92,7 @@ func (s *Server) table() []*route {
 	routes = append(routes, s.eventRoutes()...)
 	routes = append(routes, s.keyRoutes()...)
 	routes = append(routes, s.callbackRoutes()...)
-	routes = append(routes, s.gatewayRoutes()...)
+	routes = append(routes, append(s.gatewayRoutes(), s.shareRoutes()...)...)
 	if s.Profile != ProfileNative {
 		routes = append(routes, s.compatRoutes()...)
 	}

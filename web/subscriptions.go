@@ -24,6 +24,7 @@ type subscriptionItem struct {
 	Mode           string     `json:"mode"`
 	Owner          string     `json:"owner,omitempty"`
 	PauseReason    string     `json:"pause_reason,omitempty"` // if it is paused
+	Encrypted      bool       `json:"encrypted,omitempty"`    // deliveries are, to the subscriber's key
 }
 
 // deliveryOptions are the options a subscriber chose; zero means the hub's default.
@@ -97,7 +98,7 @@ const (
 
 func (s *Server) activeItem(sub *hub.Subscription, head uint64, now time.Time) subscriptionItem {
 	item := subscriptionItem{ID: sub.ID.String(), Topic: sub.TopicName, Callback: sub.Callback, State: stateActive,
-		Node: s.Node.Owner(sub.ID), LeaseExpiresAt: moment(sub.ExpiresAt), Cursor: sub.Cursor.Offset, Lag: sub.Cursor.Remaining(head), Mode: modeOfDelivery(sub.Options)}
+		Node: s.Node.Owner(sub.ID), LeaseExpiresAt: moment(sub.ExpiresAt), Cursor: sub.Cursor.Offset, Lag: sub.Cursor.Remaining(head), Mode: modeOfDelivery(sub.Options), Encrypted: sub.EncryptionKey != ""}
 	item.Owner = sub.Owner
 	if sub.Paused {
 		item.State, item.PauseReason = statePaused, hub.PauseReasonName(sub.PauseReason)

@@ -54,7 +54,10 @@ func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	if err := s.Service.AuthorizeRead(r.Context(), name); err != nil {
+	if err = s.Service.AuthorizeRead(r.Context(), name); err == nil {
+		err = s.byReferenceOnly(r, name)
+	}
+	if err != nil {
 		s.fail(w, r, err)
 		return
 	}

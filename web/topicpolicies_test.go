@@ -109,6 +109,48 @@ topics:
 	want(t, g.form("hub.mode", "subscribe", "hub.topic", publicURL+"/topics/open/key", "hub.callback", "https://else.example/cb"), 401)
 }
 
+// A subscriber's key is checked when it is given, kept with the subscription, and gone with a renewal without it; a topic that encrypts
+// takes nobody without one.
+func TestSubscribersGiveAKey(t *testing.T) {
+	policies := topics.New(topics.Options{Callers: provers{}, MaxBytes: 4096})
+	f := newFixture(t, func(p *hub.Policy, _ *web.Options) { p.Topics = policies })
+	f.atLevel(t, hub.FeatureLevel)
+	reg, mistakes := registry.Read(registry.Document{Text: []byte("version: 1\nservices: []\ntopics:\n  - {match: secret, deliver: {protect: {encrypt: recipient}}}\n")}, nil)
+	if reg == nil {
+		t.Fatal(mistakes)
+	}
+	policies.Load(reg)
+	const key = `{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}`
+	subscribe := func(topic, key string, status int) string {
+		form := []string{"hub.mode", "subscribe", "hub.topic", publicURL + "/topics/" + topic, "hub.callback", "https://a.example/" + topic}
+		if key != "" {
+			form = append(form, "hub.encryption_key", key)
+		}
+		body := want(t, f.form(form...), status)
+		if status == 202 {
+			f.ledger.verify(t)
+		}
+		return body
+	}
+	if body := subscribe("secret", "", 400); !strings.Contains(body, "hub.encryption_key: is missing") {
+		t.Errorf("without a key: %s", body)
+	}
+	subscribe("secret", "nonsense", 400)
+	subscribe("secret", strings.Repeat("x", 17<<10), 400)
+	subscribe("secret", key, 202)
+	subscribe("news", key, 202)
+	encrypted := func(id string) bool {
+		return strings.Contains(want(t, f.send("GET", "/v1/subscriptions/"+id, ""), 200), `"encrypted":true`)
+	}
+	if sub, _ := f.ledger.state.Subscription(1); sub.EncryptionKey != key || !encrypted("s-1") || !encrypted("s-2") {
+		t.Errorf("the key is %q", sub.EncryptionKey)
+	}
+	subscribe("news", "", 202)
+	if encrypted("s-2") {
+		t.Error("a renewal without a key keeps it")
+	}
+}
+
 // head returns the number of messages of a topic.
 func (g *guarded) head(topic string) uint64 {
 	t, _ := g.ledger.state.TopicByName(topic)

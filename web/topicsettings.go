@@ -26,6 +26,7 @@ func topicItemOf(t *hub.Topic) topicItem {
 			out.Retention.MaxAge = &age
 		}
 	}
+	out.Content, out.Share = contentItem(t.Content)
 	if t.Lifecycle != nil {
 		out.Lifecycle = lifecycleItemOf(t.Lifecycle)
 	}
@@ -73,17 +74,22 @@ func (s *Server) setTopic(w http.ResponseWriter, r *http.Request, name string) e
 	var in struct {
 		Retention *retentionItem `json:"retention"`
 		Lifecycle *lifecycleItem `json:"lifecycle"`
+		Content   string         `json:"content"`
+		Share     *shareItem     `json:"share"`
 	}
 	if err := s.readJSON(w, r, maxShortJSONBytes, &in, expected); err != nil {
 		return err
 	}
-	if in.Retention == nil && in.Lifecycle == nil {
+	if in.Retention == nil && in.Lifecycle == nil && in.Content == "" && in.Share == nil {
 		return hub.ParamErrorf("retention", "is missing; %s, or {\"retention\": {}} for the hub's limits", expected)
 	}
 	if in.Lifecycle != nil {
 		if err := s.setLifecycle(r, name, in.Lifecycle); err != nil {
 			return err
 		}
+	}
+	if err := s.setContent(r, name, in.Content, in.Share); err != nil {
+		return err
 	}
 	if in.Retention == nil {
 		return nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"quorumhub/auth/keyring"
+	"quorumhub/hub"
 )
 
 // keyHolders is the cluster as seen by the keyring's keeper. It implements keyring.Cluster. The raft node must be open.
@@ -73,3 +74,7 @@ func (q *questions) answer(question []byte) ([]byte, error) {
 	}
 	return json.Marshal(a)
 }
+
+// referenceKeys returns the secrets of references to content: all nodes derive the same from the sealing keys, and so they are rotated
+// together.
+func (n *Node) referenceKeys() [][]byte { return n.keys.Ring().Derived(hub.ReferencePurpose) }

@@ -84,7 +84,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	namer.RecogniseOwn(leadsHere(n.clients.topics.Policy()))
 	n.policies = topics.New(topics.Options{Callers: &topicCallers{n}, MaxBytes: int64(cfg.Message.MaxBytes), Log: log})
 	n.out = NewOutbound(OutboundOptions{Config: cfg, Log: log, Node: id, Namer: namer, Store: n.store, Raft: late,
-		Secrets: n.keys.Ring(), Registry: registry, Callbacks: n.clients.callbacks, Topics: n.clients.topics, Policies: n.policies})
+		Secrets: n.keys.Ring(), Registry: registry, Callbacks: n.clients.callbacks, Topics: n.clients.topics, Policies: n.policies, References: n.referenceKeys})
 	members := &memberURLs{id: id, namer: namer, store: n.store}
 	n.store.Observe(members)
 	n.store.OnInstall(members.load)
@@ -251,7 +251,8 @@ func (n *Node) webOptions(feed *sse.Feed, registry *prometheus.Registry) web.Opt
 	cfg := n.cfg
 	return web.Options{Service: n.service, State: n.store, Messages: n.store, Letters: n.store, Times: n.store, Feed: feed,
 		Node: n.view, Membership: n.view, Reads: n.raft, Deliveries: n.deliveries, Backups: &nodeBackups{n.raft, n.store, n.keys.Ring()},
-		Keys:      n.keeper,
+		Keys:       n.keeper,
+		References: n.referenceKeys, Policies: n.policies,
 		Gateway:   &gatewayView{n.gateway, n.usage},
 		Services:  &web.ServiceOptions{Source: n.gateway, Transports: upstreamTransports(n.ownAddresses()), Loaded: n.policies.Load, TokenKeys: n.keys.Ring()},
 		Parts:     n.store,

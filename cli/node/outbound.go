@@ -60,21 +60,23 @@ type Outbound struct {
 
 	credentials *credential.Book
 	notices     *hub.TopicNotices
+	contents    *hub.TopicContents
 }
 
 // OutboundOptions configures an Outbound. All fields are required.
 type OutboundOptions struct {
-	Config    *configs.Config
-	Log       *slog.Logger
-	Node      string
-	Namer     *hub.TopicNamer
-	Store     *store.Store
-	Raft      *LateNode
-	Secrets   hub.SecretBox
-	Registry  *prometheus.Registry
-	Callbacks http.RoundTripper // carries deliveries and verifications
-	Topics    TopicClient       // carries fetches of topics
-	Policies  hub.DeliveryPolicies
+	Config     *configs.Config
+	Log        *slog.Logger
+	Node       string
+	Namer      *hub.TopicNamer
+	Store      *store.Store
+	Raft       *LateNode
+	Secrets    hub.SecretBox
+	Registry   *prometheus.Registry
+	Callbacks  http.RoundTripper // carries deliveries and verifications
+	Topics     TopicClient       // carries fetches of topics
+	References hub.ReferenceKeys // of references in place of content
+	Policies   hub.DeliveryPolicies
 }
 
 // TopicClient is a client with the policy that decides which addresses it may connect to.
@@ -89,11 +91,14 @@ func NewOutbound(o OutboundOptions) *Outbound {
 	agent := egress.UserAgent(programVersion(), o.Config.PublicURL())
 	out.credentials = credential.NewBook(credential.Options{State: o.Store, Secrets: o.Secrets, Client: o.Callbacks, Clock: o.Raft, UserAgent: agent})
 	out.notices = hub.NewTopicNotices(o.Store, o.Namer)
+	out.contents = hub.NewTopicContents(o.Store)
 	out.dispatcher = delivery.NewDispatcher(delivery.DispatcherOptions{
 		Node: o.Node, HubURL: o.Config.PublicURL() + "/hub", Signature: o.Config.Hub.Signature, SignatureFor: o.Config.Hub.SignatureFor,
 		Namer: o.Namer, State: o.Store, Messages: o.Store, Parts: o.Store, Proposer: o.Raft, Secrets: o.Secrets, Clock: o.Raft, Log: o.Log,
 		Credentials: out.credentials,
 		Notices:     out.notices,
+		Contents:    out.contents,
+		References:  delivery.NewReferences(out.contents, o.References, o.Config.PublicURL(), o.Namer, o.Raft),
 		Policies:    o.Policies,
 		Pusher:      &delivery.Pusher{Client: o.Callbacks, Clock: o.Raft, UserAgent: agent},
 		Timeout:     o.Config.Delivery.Timeout,
@@ -167,13 +172,14 @@ func egressPolicy(key string, e configs.Egress, own []string) (*egress.Policy, e
 
 // Observer returns the observer of applied events.
 func (o *Outbound) Observer() hub.Observer {
-	return delivery.Observers{o.credentials, o.notices, o.dispatcher, o.verifier, o.fetcher, o.placer, o.replayer}
+	return delivery.Observers{o.credentials, o.notices, o.contents, o.dispatcher, o.verifier, o.fetcher, o.placer, o.replayer}
 }
 
 // Reload makes everything start over from a state that a snapshot has replaced.
 func (o *Outbound) Reload() {
 	o.credentials.Reload()
 	o.notices.Reload()
+	o.contents.Reload()
 	o.dispatcher.Reload()
 	o.verifier.Reload()
 	o.fetcher.Reload()

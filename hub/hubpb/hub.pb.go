@@ -720,6 +720,9 @@ type Event struct {
 	//	*Event_TopicsRetired
 	//	*Event_QuotaSet
 	//	*Event_QuotaRemoved
+	//	*Event_TopicContentSet
+	//	*Event_SharedContentFetched
+	//	*Event_SharedContentRevoked
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1221,6 +1224,33 @@ func (x *Event) GetQuotaRemoved() *QuotaRemoved {
 	return nil
 }
 
+func (x *Event) GetTopicContentSet() *TopicContentSet {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_TopicContentSet); ok {
+			return x.TopicContentSet
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSharedContentFetched() *SharedContentFetched {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SharedContentFetched); ok {
+			return x.SharedContentFetched
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSharedContentRevoked() *SharedContentRevoked {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SharedContentRevoked); ok {
+			return x.SharedContentRevoked
+		}
+	}
+	return nil
+}
+
 type isEvent_Kind interface {
 	isEvent_Kind()
 }
@@ -1429,6 +1459,18 @@ type Event_QuotaRemoved struct {
 	QuotaRemoved *QuotaRemoved `protobuf:"bytes,121,opt,name=quota_removed,json=quotaRemoved,proto3,oneof"`
 }
 
+type Event_TopicContentSet struct {
+	TopicContentSet *TopicContentSet `protobuf:"bytes,140,opt,name=topic_content_set,json=topicContentSet,proto3,oneof"`
+}
+
+type Event_SharedContentFetched struct {
+	SharedContentFetched *SharedContentFetched `protobuf:"bytes,141,opt,name=shared_content_fetched,json=sharedContentFetched,proto3,oneof"`
+}
+
+type Event_SharedContentRevoked struct {
+	SharedContentRevoked *SharedContentRevoked `protobuf:"bytes,142,opt,name=shared_content_revoked,json=sharedContentRevoked,proto3,oneof"`
+}
+
 func (*Event_ClusterInitialized) isEvent_Kind() {}
 
 func (*Event_TopicRegistered) isEvent_Kind() {}
@@ -1530,6 +1572,12 @@ func (*Event_TopicsRetired) isEvent_Kind() {}
 func (*Event_QuotaSet) isEvent_Kind() {}
 
 func (*Event_QuotaRemoved) isEvent_Kind() {}
+
+func (*Event_TopicContentSet) isEvent_Kind() {}
+
+func (*Event_SharedContentFetched) isEvent_Kind() {}
+
+func (*Event_SharedContentRevoked) isEvent_Kind() {}
 
 // Caller is the principal behind an event, with what the proposing node knows of its rights and limits. An absent
 // caller is one without rights over what others own, and without limits. A limit of 0 does not apply.
@@ -2563,6 +2611,7 @@ type SubscriptionRequested struct {
 	SecretGrace   int64                  `protobuf:"varint,41,opt,name=secret_grace,json=secretGrace,proto3" json:"secret_grace,omitempty"`       // seconds that the replaced secret keeps signing, with standard-webhooks
 	Extra         []*ExtraField          `protobuf:"bytes,60,rep,name=extra,proto3" json:"extra,omitempty"`                                       // sorted by name
 	Caller        *Caller                `protobuf:"bytes,70,opt,name=caller,proto3" json:"caller,omitempty"`                                     // becomes the owner once the request is verified
+	EncryptionKey string                 `protobuf:"bytes,110,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"` // public key to which deliveries are encrypted, as given; empty: none
 	SealedHeaders []byte                 `protobuf:"bytes,200,opt,name=sealed_headers,json=sealedHeaders,proto3" json:"sealed_headers,omitempty"` // sent with every request to the callback; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2703,6 +2752,13 @@ func (x *SubscriptionRequested) GetCaller() *Caller {
 	return nil
 }
 
+func (x *SubscriptionRequested) GetEncryptionKey() string {
+	if x != nil {
+		return x.EncryptionKey
+	}
+	return ""
+}
+
 func (x *SubscriptionRequested) GetSealedHeaders() []byte {
 	if x != nil {
 		return x.SealedHeaders
@@ -2830,6 +2886,7 @@ type SubscriptionOptions struct {
 	MaxAgeSeconds        uint32                 `protobuf:"varint,9,opt,name=max_age_seconds,json=maxAgeSeconds,proto3" json:"max_age_seconds,omitempty"`
 	MaxIntervalSeconds   uint32                 `protobuf:"varint,10,opt,name=max_interval_seconds,json=maxIntervalSeconds,proto3" json:"max_interval_seconds,omitempty"`
 	RetryScheduleSeconds []uint32               `protobuf:"varint,11,rep,packed,name=retry_schedule_seconds,json=retryScheduleSeconds,proto3" json:"retry_schedule_seconds,omitempty"` // waits before retries; empty: the hub's
+	ContentByReference   bool                   `protobuf:"varint,140,opt,name=content_by_reference,json=contentByReference,proto3" json:"content_by_reference,omitempty"`             // hub.content=reference
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -2939,6 +2996,13 @@ func (x *SubscriptionOptions) GetRetryScheduleSeconds() []uint32 {
 		return x.RetryScheduleSeconds
 	}
 	return nil
+}
+
+func (x *SubscriptionOptions) GetContentByReference() bool {
+	if x != nil {
+		return x.ContentByReference
+	}
+	return false
 }
 
 // SubscriptionRewound moves a subscription's cursor back or forward, under a new epoch.
@@ -5691,6 +5755,383 @@ func (x *SealingKeyRetired) GetTokenKey() []byte {
 	return nil
 }
 
+// TopicContentSet sets how subscriptions get the content of a topic's messages. What was revoked stays so.
+type TopicContentSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Content       *TopicContent          `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"` // absent: in the deliveries
+	Owner         string                 `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`     // ignored unless the topic belongs to it; empty: an operator's decision
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopicContentSet) Reset() {
+	*x = TopicContentSet{}
+	mi := &file_hub_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopicContentSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopicContentSet) ProtoMessage() {}
+
+func (x *TopicContentSet) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopicContentSet.ProtoReflect.Descriptor instead.
+func (*TopicContentSet) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *TopicContentSet) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *TopicContentSet) GetContent() *TopicContent {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *TopicContentSet) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+// TopicContent is how subscriptions get the content of a topic's messages.
+type TopicContent struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	ByReference       bool                   `protobuf:"varint,1,opt,name=by_reference,json=byReference,proto3" json:"by_reference,omitempty"`                   // always; otherwise as each subscription asks
+	Uses              uint32                 `protobuf:"varint,2,opt,name=uses,proto3" json:"uses,omitempty"`                                                    // of a reference; 0: there are none
+	ValidFor          int64                  `protobuf:"varint,3,opt,name=valid_for,json=validFor,proto3" json:"valid_for,omitempty"`                            // of a reference, nanoseconds
+	SamePrincipal     bool                   `protobuf:"varint,4,opt,name=same_principal,json=samePrincipal,proto3" json:"same_principal,omitempty"`             // only the subscription's owner may use it
+	RequireEncryption bool                   `protobuf:"varint,5,opt,name=require_encryption,json=requireEncryption,proto3" json:"require_encryption,omitempty"` // subscriptions must name a key
+	RevokedThrough    uint64                 `protobuf:"varint,6,opt,name=revoked_through,json=revokedThrough,proto3" json:"revoked_through,omitempty"`          // messages up to this one are no longer given out by reference
+	Revoked           []uint64               `protobuf:"varint,7,rep,packed,name=revoked,proto3" json:"revoked,omitempty"`                                       // nor are these; ascending
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *TopicContent) Reset() {
+	*x = TopicContent{}
+	mi := &file_hub_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopicContent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopicContent) ProtoMessage() {}
+
+func (x *TopicContent) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopicContent.ProtoReflect.Descriptor instead.
+func (*TopicContent) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *TopicContent) GetByReference() bool {
+	if x != nil {
+		return x.ByReference
+	}
+	return false
+}
+
+func (x *TopicContent) GetUses() uint32 {
+	if x != nil {
+		return x.Uses
+	}
+	return 0
+}
+
+func (x *TopicContent) GetValidFor() int64 {
+	if x != nil {
+		return x.ValidFor
+	}
+	return 0
+}
+
+func (x *TopicContent) GetSamePrincipal() bool {
+	if x != nil {
+		return x.SamePrincipal
+	}
+	return false
+}
+
+func (x *TopicContent) GetRequireEncryption() bool {
+	if x != nil {
+		return x.RequireEncryption
+	}
+	return false
+}
+
+func (x *TopicContent) GetRevokedThrough() uint64 {
+	if x != nil {
+		return x.RevokedThrough
+	}
+	return 0
+}
+
+func (x *TopicContent) GetRevoked() []uint64 {
+	if x != nil {
+		return x.Revoked
+	}
+	return nil
+}
+
+// SharedContentFetched is one use of a reference, or a part of one: a range.
+type SharedContentFetched struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	Offset        uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"` // of the message
+	Uses          uint32                 `protobuf:"varint,3,opt,name=uses,proto3" json:"uses,omitempty"`     // that the reference is good for
+	Until         int64                  `protobuf:"varint,4,opt,name=until,proto3" json:"until,omitempty"`   // Unix nanoseconds: the reference ends
+	Bytes         uint64                 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`   // that are fetched; for a range, fewer than size
+	Size          uint64                 `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`     // of the whole
+	Range         bool                   `protobuf:"varint,7,opt,name=range,proto3" json:"range,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SharedContentFetched) Reset() {
+	*x = SharedContentFetched{}
+	mi := &file_hub_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SharedContentFetched) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SharedContentFetched) ProtoMessage() {}
+
+func (x *SharedContentFetched) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SharedContentFetched.ProtoReflect.Descriptor instead.
+func (*SharedContentFetched) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *SharedContentFetched) GetSubscription() uint64 {
+	if x != nil {
+		return x.Subscription
+	}
+	return 0
+}
+
+func (x *SharedContentFetched) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *SharedContentFetched) GetUses() uint32 {
+	if x != nil {
+		return x.Uses
+	}
+	return 0
+}
+
+func (x *SharedContentFetched) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *SharedContentFetched) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *SharedContentFetched) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *SharedContentFetched) GetRange() bool {
+	if x != nil {
+		return x.Range
+	}
+	return false
+}
+
+// SharedContentRevoked ends the references to messages of a topic for good.
+type SharedContentRevoked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Offset        uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"` // of the message; 0: all up to the newest
+	Owner         string                 `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`    // as in TopicContentSet
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SharedContentRevoked) Reset() {
+	*x = SharedContentRevoked{}
+	mi := &file_hub_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SharedContentRevoked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SharedContentRevoked) ProtoMessage() {}
+
+func (x *SharedContentRevoked) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SharedContentRevoked.ProtoReflect.Descriptor instead.
+func (*SharedContentRevoked) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *SharedContentRevoked) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *SharedContentRevoked) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *SharedContentRevoked) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+// SharedContentRow counts the uses of the references to one message that one subscription got.
+type SharedContentRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Used          uint32                 `protobuf:"varint,1,opt,name=used,proto3" json:"used,omitempty"`
+	Begun         int64                  `protobuf:"varint,2,opt,name=begun,proto3" json:"begun,omitempty"` // Unix nanoseconds of the last use
+	Left          uint64                 `protobuf:"varint,3,opt,name=left,proto3" json:"left,omitempty"`   // bytes that ranges may take from it
+	Until         int64                  `protobuf:"varint,4,opt,name=until,proto3" json:"until,omitempty"` // the last reference has ended
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SharedContentRow) Reset() {
+	*x = SharedContentRow{}
+	mi := &file_hub_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SharedContentRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SharedContentRow) ProtoMessage() {}
+
+func (x *SharedContentRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SharedContentRow.ProtoReflect.Descriptor instead.
+func (*SharedContentRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *SharedContentRow) GetUsed() uint32 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *SharedContentRow) GetBegun() int64 {
+	if x != nil {
+		return x.Begun
+	}
+	return 0
+}
+
+func (x *SharedContentRow) GetLeft() uint64 {
+	if x != nil {
+		return x.Left
+	}
+	return 0
+}
+
+func (x *SharedContentRow) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
 // GatewayApplied replaces the gateway's registry as a whole. Its document is a blob: a GatewayDocument, compressed with gzip.
 type GatewayApplied struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5707,7 +6148,7 @@ type GatewayApplied struct {
 
 func (x *GatewayApplied) Reset() {
 	*x = GatewayApplied{}
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5719,7 +6160,7 @@ func (x *GatewayApplied) String() string {
 func (*GatewayApplied) ProtoMessage() {}
 
 func (x *GatewayApplied) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5732,7 +6173,7 @@ func (x *GatewayApplied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewayApplied.ProtoReflect.Descriptor instead.
 func (*GatewayApplied) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{63}
+	return file_hub_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *GatewayApplied) GetBlob() []byte {
@@ -5795,7 +6236,7 @@ type GatewayDocument struct {
 
 func (x *GatewayDocument) Reset() {
 	*x = GatewayDocument{}
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5807,7 +6248,7 @@ func (x *GatewayDocument) String() string {
 func (*GatewayDocument) ProtoMessage() {}
 
 func (x *GatewayDocument) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5820,7 +6261,7 @@ func (x *GatewayDocument) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewayDocument.ProtoReflect.Descriptor instead.
 func (*GatewayDocument) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{64}
+	return file_hub_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *GatewayDocument) GetText() []byte {
@@ -5848,7 +6289,7 @@ type GatewaySecrets struct {
 
 func (x *GatewaySecrets) Reset() {
 	*x = GatewaySecrets{}
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5860,7 +6301,7 @@ func (x *GatewaySecrets) String() string {
 func (*GatewaySecrets) ProtoMessage() {}
 
 func (x *GatewaySecrets) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5873,7 +6314,7 @@ func (x *GatewaySecrets) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewaySecrets.ProtoReflect.Descriptor instead.
 func (*GatewaySecrets) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{65}
+	return file_hub_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *GatewaySecrets) GetSalt() []byte {
@@ -5903,7 +6344,7 @@ type TopicLifecycle struct {
 
 func (x *TopicLifecycle) Reset() {
 	*x = TopicLifecycle{}
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5915,7 +6356,7 @@ func (x *TopicLifecycle) String() string {
 func (*TopicLifecycle) ProtoMessage() {}
 
 func (x *TopicLifecycle) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5928,7 +6369,7 @@ func (x *TopicLifecycle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicLifecycle.ProtoReflect.Descriptor instead.
 func (*TopicLifecycle) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{66}
+	return file_hub_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *TopicLifecycle) GetDeprecatedAt() int64 {
@@ -5971,7 +6412,7 @@ type TopicLifecycleSet struct {
 
 func (x *TopicLifecycleSet) Reset() {
 	*x = TopicLifecycleSet{}
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5983,7 +6424,7 @@ func (x *TopicLifecycleSet) String() string {
 func (*TopicLifecycleSet) ProtoMessage() {}
 
 func (x *TopicLifecycleSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5996,7 +6437,7 @@ func (x *TopicLifecycleSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicLifecycleSet.ProtoReflect.Descriptor instead.
 func (*TopicLifecycleSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{67}
+	return file_hub_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *TopicLifecycleSet) GetTopic() string {
@@ -6030,7 +6471,7 @@ type TopicsRetired struct {
 
 func (x *TopicsRetired) Reset() {
 	*x = TopicsRetired{}
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6042,7 +6483,7 @@ func (x *TopicsRetired) String() string {
 func (*TopicsRetired) ProtoMessage() {}
 
 func (x *TopicsRetired) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6055,7 +6496,7 @@ func (x *TopicsRetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicsRetired.ProtoReflect.Descriptor instead.
 func (*TopicsRetired) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{68}
+	return file_hub_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *TopicsRetired) GetTopics() []uint64 {
@@ -6076,7 +6517,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6088,7 +6529,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6101,7 +6542,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{69}
+	return file_hub_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -6150,7 +6591,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6162,7 +6603,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6175,7 +6616,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{70}
+	return file_hub_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *MetaRow) GetNextGroup() uint64 {
@@ -6357,7 +6798,7 @@ type FormerTokenKey struct {
 
 func (x *FormerTokenKey) Reset() {
 	*x = FormerTokenKey{}
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6369,7 +6810,7 @@ func (x *FormerTokenKey) String() string {
 func (*FormerTokenKey) ProtoMessage() {}
 
 func (x *FormerTokenKey) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6382,7 +6823,7 @@ func (x *FormerTokenKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormerTokenKey.ProtoReflect.Descriptor instead.
 func (*FormerTokenKey) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{71}
+	return file_hub_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *FormerTokenKey) GetPublic() []byte {
@@ -6410,7 +6851,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6422,7 +6863,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6435,7 +6876,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{72}
+	return file_hub_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -6471,6 +6912,7 @@ type TopicRow struct {
 	Owner         string                 `protobuf:"bytes,70,opt,name=owner,proto3" json:"owner,omitempty"`              // principal; empty: none
 	Provisional   bool                   `protobuf:"varint,71,opt,name=provisional,proto3" json:"provisional,omitempty"` // a subscription created it: the first publisher becomes the owner
 	Lifecycle     *TopicLifecycle        `protobuf:"bytes,110,opt,name=lifecycle,proto3" json:"lifecycle,omitempty"`     // absent: the topic is not deprecated
+	Content       *TopicContent          `protobuf:"bytes,140,opt,name=content,proto3" json:"content,omitempty"`         // absent: in the deliveries
 	Stored        *StoredBytes           `protobuf:"bytes,72,opt,name=stored,proto3" json:"stored,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -6478,7 +6920,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6490,7 +6932,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6503,7 +6945,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{73}
+	return file_hub_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -6625,6 +7067,13 @@ func (x *TopicRow) GetLifecycle() *TopicLifecycle {
 	return nil
 }
 
+func (x *TopicRow) GetContent() *TopicContent {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
 func (x *TopicRow) GetStored() *StoredBytes {
 	if x != nil {
 		return x.Stored
@@ -6646,7 +7095,7 @@ type StoredBytes struct {
 
 func (x *StoredBytes) Reset() {
 	*x = StoredBytes{}
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6658,7 +7107,7 @@ func (x *StoredBytes) String() string {
 func (*StoredBytes) ProtoMessage() {}
 
 func (x *StoredBytes) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6671,7 +7120,7 @@ func (x *StoredBytes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredBytes.ProtoReflect.Descriptor instead.
 func (*StoredBytes) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{74}
+	return file_hub_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *StoredBytes) GetTotal() uint64 {
@@ -6735,6 +7184,7 @@ type SubscriptionRow struct {
 	Owner             string                 `protobuf:"bytes,70,opt,name=owner,proto3" json:"owner,omitempty"` // principal; empty: none
 	PauseReason       PauseReason            `protobuf:"varint,71,opt,name=pause_reason,json=pauseReason,proto3,enum=quorumhub.v1.PauseReason" json:"pause_reason,omitempty"`
 	OperatorSignature string                 `protobuf:"bytes,81,opt,name=operator_signature,json=operatorSignature,proto3" json:"operator_signature,omitempty"` // as in SubscriptionSignatureSet; goes before signature
+	EncryptionKey     string                 `protobuf:"bytes,110,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"`            // as in SubscriptionRequested
 	SealedHeaders     []byte                 `protobuf:"bytes,200,opt,name=sealed_headers,json=sealedHeaders,proto3" json:"sealed_headers,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -6742,7 +7192,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6754,7 +7204,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6767,7 +7217,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{75}
+	return file_hub_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -6938,6 +7388,13 @@ func (x *SubscriptionRow) GetOperatorSignature() string {
 	return ""
 }
 
+func (x *SubscriptionRow) GetEncryptionKey() string {
+	if x != nil {
+		return x.EncryptionKey
+	}
+	return ""
+}
+
 func (x *SubscriptionRow) GetSealedHeaders() []byte {
 	if x != nil {
 		return x.SealedHeaders
@@ -6964,7 +7421,7 @@ type GroupRow struct {
 
 func (x *GroupRow) Reset() {
 	*x = GroupRow{}
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6976,7 +7433,7 @@ func (x *GroupRow) String() string {
 func (*GroupRow) ProtoMessage() {}
 
 func (x *GroupRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6989,7 +7446,7 @@ func (x *GroupRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRow.ProtoReflect.Descriptor instead.
 func (*GroupRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{76}
+	return file_hub_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *GroupRow) GetId() uint64 {
@@ -7073,7 +7530,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7085,7 +7542,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7098,7 +7555,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{77}
+	return file_hub_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -7134,7 +7591,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7146,7 +7603,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7159,7 +7616,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{78}
+	return file_hub_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -7212,7 +7669,7 @@ type FailedRequestRow struct {
 
 func (x *FailedRequestRow) Reset() {
 	*x = FailedRequestRow{}
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7224,7 +7681,7 @@ func (x *FailedRequestRow) String() string {
 func (*FailedRequestRow) ProtoMessage() {}
 
 func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7237,7 +7694,7 @@ func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedRequestRow.ProtoReflect.Descriptor instead.
 func (*FailedRequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{79}
+	return file_hub_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *FailedRequestRow) GetNumber() uint64 {
@@ -7357,7 +7814,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7369,7 +7826,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7382,7 +7839,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{80}
+	return file_hub_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -7524,7 +7981,7 @@ type PendingBlobRow struct {
 
 func (x *PendingBlobRow) Reset() {
 	*x = PendingBlobRow{}
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7536,7 +7993,7 @@ func (x *PendingBlobRow) String() string {
 func (*PendingBlobRow) ProtoMessage() {}
 
 func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7549,7 +8006,7 @@ func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PendingBlobRow.ProtoReflect.Descriptor instead.
 func (*PendingBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{81}
+	return file_hub_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *PendingBlobRow) GetParts() []uint64 {
@@ -7593,7 +8050,7 @@ type MessageBlobRow struct {
 
 func (x *MessageBlobRow) Reset() {
 	*x = MessageBlobRow{}
-	mi := &file_hub_proto_msgTypes[82]
+	mi := &file_hub_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7605,7 +8062,7 @@ func (x *MessageBlobRow) String() string {
 func (*MessageBlobRow) ProtoMessage() {}
 
 func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[82]
+	mi := &file_hub_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7618,7 +8075,7 @@ func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageBlobRow.ProtoReflect.Descriptor instead.
 func (*MessageBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{82}
+	return file_hub_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *MessageBlobRow) GetTopic() uint64 {
@@ -7666,7 +8123,7 @@ type NodeRow struct {
 
 func (x *NodeRow) Reset() {
 	*x = NodeRow{}
-	mi := &file_hub_proto_msgTypes[83]
+	mi := &file_hub_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7678,7 +8135,7 @@ func (x *NodeRow) String() string {
 func (*NodeRow) ProtoMessage() {}
 
 func (x *NodeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[83]
+	mi := &file_hub_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7691,7 +8148,7 @@ func (x *NodeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
 func (*NodeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{83}
+	return file_hub_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *NodeRow) GetNode() string {
@@ -7772,7 +8229,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[84]
+	mi := &file_hub_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7784,7 +8241,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[84]
+	mi := &file_hub_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7797,7 +8254,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{84}
+	return file_hub_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -7860,7 +8317,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[85]
+	mi := &file_hub_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7872,7 +8329,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[85]
+	mi := &file_hub_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7885,7 +8342,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{85}
+	return file_hub_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -7919,7 +8376,7 @@ type AccessRuleRow struct {
 
 func (x *AccessRuleRow) Reset() {
 	*x = AccessRuleRow{}
-	mi := &file_hub_proto_msgTypes[86]
+	mi := &file_hub_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7931,7 +8388,7 @@ func (x *AccessRuleRow) String() string {
 func (*AccessRuleRow) ProtoMessage() {}
 
 func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[86]
+	mi := &file_hub_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7944,7 +8401,7 @@ func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleRow.ProtoReflect.Descriptor instead.
 func (*AccessRuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{86}
+	return file_hub_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *AccessRuleRow) GetRule() *AccessRuleSet {
@@ -7971,7 +8428,7 @@ type QuotaRow struct {
 
 func (x *QuotaRow) Reset() {
 	*x = QuotaRow{}
-	mi := &file_hub_proto_msgTypes[87]
+	mi := &file_hub_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7983,7 +8440,7 @@ func (x *QuotaRow) String() string {
 func (*QuotaRow) ProtoMessage() {}
 
 func (x *QuotaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[87]
+	mi := &file_hub_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7996,7 +8453,7 @@ func (x *QuotaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaRow.ProtoReflect.Descriptor instead.
 func (*QuotaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{87}
+	return file_hub_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *QuotaRow) GetSet() *QuotaSet {
@@ -8026,7 +8483,7 @@ type PrincipalRow struct {
 
 func (x *PrincipalRow) Reset() {
 	*x = PrincipalRow{}
-	mi := &file_hub_proto_msgTypes[88]
+	mi := &file_hub_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8038,7 +8495,7 @@ func (x *PrincipalRow) String() string {
 func (*PrincipalRow) ProtoMessage() {}
 
 func (x *PrincipalRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[88]
+	mi := &file_hub_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8051,7 +8508,7 @@ func (x *PrincipalRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrincipalRow.ProtoReflect.Descriptor instead.
 func (*PrincipalRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{88}
+	return file_hub_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *PrincipalRow) GetOwner() string {
@@ -8093,7 +8550,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[89]
+	mi := &file_hub_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8105,7 +8562,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[89]
+	mi := &file_hub_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8118,7 +8575,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{89}
+	return file_hub_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -8154,7 +8611,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[90]
+	mi := &file_hub_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8166,7 +8623,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[90]
+	mi := &file_hub_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8179,7 +8636,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{90}
+	return file_hub_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -8213,7 +8670,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[91]
+	mi := &file_hub_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8225,7 +8682,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[91]
+	mi := &file_hub_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8238,7 +8695,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{91}
+	return file_hub_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -8264,7 +8721,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[92]
+	mi := &file_hub_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8276,7 +8733,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[92]
+	mi := &file_hub_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8289,7 +8746,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{92}
+	return file_hub_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -8311,7 +8768,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[93]
+	mi := &file_hub_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8323,7 +8780,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[93]
+	mi := &file_hub_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8336,7 +8793,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{93}
+	return file_hub_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -8377,7 +8834,7 @@ type CallbackCredentialsRow struct {
 
 func (x *CallbackCredentialsRow) Reset() {
 	*x = CallbackCredentialsRow{}
-	mi := &file_hub_proto_msgTypes[94]
+	mi := &file_hub_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8389,7 +8846,7 @@ func (x *CallbackCredentialsRow) String() string {
 func (*CallbackCredentialsRow) ProtoMessage() {}
 
 func (x *CallbackCredentialsRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[94]
+	mi := &file_hub_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8402,7 +8859,7 @@ func (x *CallbackCredentialsRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallbackCredentialsRow.ProtoReflect.Descriptor instead.
 func (*CallbackCredentialsRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{94}
+	return file_hub_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *CallbackCredentialsRow) GetSet() *CallbackCredentialsSet {
@@ -8432,7 +8889,7 @@ type GatewayRow struct {
 
 func (x *GatewayRow) Reset() {
 	*x = GatewayRow{}
-	mi := &file_hub_proto_msgTypes[95]
+	mi := &file_hub_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8444,7 +8901,7 @@ func (x *GatewayRow) String() string {
 func (*GatewayRow) ProtoMessage() {}
 
 func (x *GatewayRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[95]
+	mi := &file_hub_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8457,7 +8914,7 @@ func (x *GatewayRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewayRow.ProtoReflect.Descriptor instead.
 func (*GatewayRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{95}
+	return file_hub_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *GatewayRow) GetApplied() *GatewayApplied {
@@ -8498,7 +8955,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[96]
+	mi := &file_hub_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8510,7 +8967,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[96]
+	mi := &file_hub_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8554,7 +9011,7 @@ type SecretsReencrypted_Item struct {
 
 func (x *SecretsReencrypted_Item) Reset() {
 	*x = SecretsReencrypted_Item{}
-	mi := &file_hub_proto_msgTypes[97]
+	mi := &file_hub_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8566,7 +9023,7 @@ func (x *SecretsReencrypted_Item) String() string {
 func (*SecretsReencrypted_Item) ProtoMessage() {}
 
 func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[97]
+	mi := &file_hub_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8634,7 +9091,7 @@ type GatewayDocument_File struct {
 
 func (x *GatewayDocument_File) Reset() {
 	*x = GatewayDocument_File{}
-	mi := &file_hub_proto_msgTypes[98]
+	mi := &file_hub_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8646,7 +9103,7 @@ func (x *GatewayDocument_File) String() string {
 func (*GatewayDocument_File) ProtoMessage() {}
 
 func (x *GatewayDocument_File) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[98]
+	mi := &file_hub_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8659,7 +9116,7 @@ func (x *GatewayDocument_File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewayDocument_File.ProtoReflect.Descriptor instead.
 func (*GatewayDocument_File) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{64, 0}
+	return file_hub_proto_rawDescGZIP(), []int{69, 0}
 }
 
 func (x *GatewayDocument_File) GetName() string {
@@ -8686,7 +9143,7 @@ type GatewaySecrets_Secret struct {
 
 func (x *GatewaySecrets_Secret) Reset() {
 	*x = GatewaySecrets_Secret{}
-	mi := &file_hub_proto_msgTypes[99]
+	mi := &file_hub_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8698,7 +9155,7 @@ func (x *GatewaySecrets_Secret) String() string {
 func (*GatewaySecrets_Secret) ProtoMessage() {}
 
 func (x *GatewaySecrets_Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[99]
+	mi := &file_hub_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8711,7 +9168,7 @@ func (x *GatewaySecrets_Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewaySecrets_Secret.ProtoReflect.Descriptor instead.
 func (*GatewaySecrets_Secret) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{65, 0}
+	return file_hub_proto_rawDescGZIP(), []int{70, 0}
 }
 
 func (x *GatewaySecrets_Secret) GetName() string {
@@ -8738,7 +9195,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[100]
+	mi := &file_hub_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8750,7 +9207,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[100]
+	mi := &file_hub_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8763,7 +9220,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{69, 0}
+	return file_hub_proto_rawDescGZIP(), []int{74, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -8793,7 +9250,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xa2\x1f\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xaa!\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -8848,7 +9305,10 @@ const file_hub_proto_rawDesc = "" +
 	"\x13topic_lifecycle_set\x18o \x01(\v2\x1f.quorumhub.v1.TopicLifecycleSetH\x00R\x11topicLifecycleSet\x12D\n" +
 	"\x0etopics_retired\x18p \x01(\v2\x1b.quorumhub.v1.TopicsRetiredH\x00R\rtopicsRetired\x125\n" +
 	"\tquota_set\x18x \x01(\v2\x16.quorumhub.v1.QuotaSetH\x00R\bquotaSet\x12A\n" +
-	"\rquota_removed\x18y \x01(\v2\x1a.quorumhub.v1.QuotaRemovedH\x00R\fquotaRemovedB\x06\n" +
+	"\rquota_removed\x18y \x01(\v2\x1a.quorumhub.v1.QuotaRemovedH\x00R\fquotaRemoved\x12L\n" +
+	"\x11topic_content_set\x18\x8c\x01 \x01(\v2\x1d.quorumhub.v1.TopicContentSetH\x00R\x0ftopicContentSet\x12[\n" +
+	"\x16shared_content_fetched\x18\x8d\x01 \x01(\v2\".quorumhub.v1.SharedContentFetchedH\x00R\x14sharedContentFetched\x12[\n" +
+	"\x16shared_content_revoked\x18\x8e\x01 \x01(\v2\".quorumhub.v1.SharedContentRevokedH\x00R\x14sharedContentRevokedB\x06\n" +
 	"\x04kind\"\x85\x03\n" +
 	"\x06Caller\x12\x1c\n" +
 	"\tprincipal\x18\x01 \x01(\tR\tprincipal\x12\x1a\n" +
@@ -8941,7 +9401,7 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"\b_max_ageB\f\n" +
 	"\n" +
-	"_max_bytes\"\xdf\x04\n" +
+	"_max_bytes\"\x86\x05\n" +
 	"\x15SubscriptionRequested\x12&\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x12.quorumhub.v1.ModeR\x04mode\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1b\n" +
@@ -8958,7 +9418,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x06scheme\x18( \x01(\tR\x06scheme\x12!\n" +
 	"\fsecret_grace\x18) \x01(\x03R\vsecretGrace\x12.\n" +
 	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\x12,\n" +
-	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\x12&\n" +
+	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\x12%\n" +
+	"\x0eencryption_key\x18n \x01(\tR\rencryptionKey\x12&\n" +
 	"\x0esealed_headers\x18\xc8\x01 \x01(\fR\rsealedHeaders\"<\n" +
 	"\fFormerSecret\x12\x16\n" +
 	"\x06sealed\x18\x01 \x01(\fR\x06sealed\x12\x14\n" +
@@ -8966,7 +9427,7 @@ const file_hub_proto_rawDesc = "" +
 	"\n" +
 	"ExtraField\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\x8d\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xc0\x03\n" +
 	"\x13SubscriptionOptions\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\tR\x05start\x12.\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x1a.quorumhub.v1.DeliveryModeR\x04mode\x12\x16\n" +
@@ -8979,7 +9440,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x0fmax_age_seconds\x18\t \x01(\rR\rmaxAgeSeconds\x120\n" +
 	"\x14max_interval_seconds\x18\n" +
 	" \x01(\rR\x12maxIntervalSeconds\x124\n" +
-	"\x16retry_schedule_seconds\x18\v \x03(\rR\x14retryScheduleSeconds\"g\n" +
+	"\x16retry_schedule_seconds\x18\v \x03(\rR\x14retryScheduleSeconds\x121\n" +
+	"\x14content_by_reference\x18\x8c\x01 \x01(\bR\x12contentByReference\"g\n" +
 	"\x13SubscriptionRewound\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x14\n" +
@@ -9191,7 +9653,36 @@ const file_hub_proto_rawDesc = "" +
 	"\x11SealingKeyRetired\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\x12\x1b\n" +
-	"\ttoken_key\x18\x03 \x01(\fR\btokenKey\"\xb8\x01\n" +
+	"\ttoken_key\x18\x03 \x01(\fR\btokenKey\"s\n" +
+	"\x0fTopicContentSet\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x124\n" +
+	"\acontent\x18\x02 \x01(\v2\x1a.quorumhub.v1.TopicContentR\acontent\x12\x14\n" +
+	"\x05owner\x18\x03 \x01(\tR\x05owner\"\xfb\x01\n" +
+	"\fTopicContent\x12!\n" +
+	"\fby_reference\x18\x01 \x01(\bR\vbyReference\x12\x12\n" +
+	"\x04uses\x18\x02 \x01(\rR\x04uses\x12\x1b\n" +
+	"\tvalid_for\x18\x03 \x01(\x03R\bvalidFor\x12%\n" +
+	"\x0esame_principal\x18\x04 \x01(\bR\rsamePrincipal\x12-\n" +
+	"\x12require_encryption\x18\x05 \x01(\bR\x11requireEncryption\x12'\n" +
+	"\x0frevoked_through\x18\x06 \x01(\x04R\x0erevokedThrough\x12\x18\n" +
+	"\arevoked\x18\a \x03(\x04R\arevoked\"\xbc\x01\n" +
+	"\x14SharedContentFetched\x12\"\n" +
+	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x12\n" +
+	"\x04uses\x18\x03 \x01(\rR\x04uses\x12\x14\n" +
+	"\x05until\x18\x04 \x01(\x03R\x05until\x12\x14\n" +
+	"\x05bytes\x18\x05 \x01(\x04R\x05bytes\x12\x12\n" +
+	"\x04size\x18\x06 \x01(\x04R\x04size\x12\x14\n" +
+	"\x05range\x18\a \x01(\bR\x05range\"Z\n" +
+	"\x14SharedContentRevoked\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x14\n" +
+	"\x05owner\x18\x03 \x01(\tR\x05owner\"f\n" +
+	"\x10SharedContentRow\x12\x12\n" +
+	"\x04used\x18\x01 \x01(\rR\x04used\x12\x14\n" +
+	"\x05begun\x18\x02 \x01(\x03R\x05begun\x12\x12\n" +
+	"\x04left\x18\x03 \x01(\x04R\x04left\x12\x14\n" +
+	"\x05until\x18\x04 \x01(\x03R\x05until\"\xb8\x01\n" +
 	"\x0eGatewayApplied\x12\x12\n" +
 	"\x04blob\x18\x01 \x01(\fR\x04blob\x12\x14\n" +
 	"\x05parts\x18\x02 \x01(\rR\x05parts\x12\x12\n" +
@@ -9267,7 +9758,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x05until\x18\x02 \x01(\x03R\x05until\"7\n" +
 	"\vNodeResumed\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
-	"\x05times\x18\x02 \x01(\x04R\x05times\"\xc9\x04\n" +
+	"\x05times\x18\x02 \x01(\x04R\x05times\"\x80\x05\n" +
 	"\bTopicRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -9288,14 +9779,15 @@ const file_hub_proto_rawDesc = "" +
 	"\tretention\x182 \x01(\v2\x17.quorumhub.v1.RetentionR\tretention\x12\x14\n" +
 	"\x05owner\x18F \x01(\tR\x05owner\x12 \n" +
 	"\vprovisional\x18G \x01(\bR\vprovisional\x12:\n" +
-	"\tlifecycle\x18n \x01(\v2\x1c.quorumhub.v1.TopicLifecycleR\tlifecycle\x121\n" +
+	"\tlifecycle\x18n \x01(\v2\x1c.quorumhub.v1.TopicLifecycleR\tlifecycle\x125\n" +
+	"\acontent\x18\x8c\x01 \x01(\v2\x1a.quorumhub.v1.TopicContentR\acontent\x121\n" +
 	"\x06stored\x18H \x01(\v2\x19.quorumhub.v1.StoredBytesR\x06stored\"\x91\x01\n" +
 	"\vStoredBytes\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x04R\x05total\x12\x14\n" +
 	"\x05freed\x18\x02 \x01(\x04R\x05freed\x12\x16\n" +
 	"\x06stride\x18\x03 \x01(\x04R\x06stride\x12!\n" +
 	"\fmark_offsets\x18\x04 \x03(\x04R\vmarkOffsets\x12\x1b\n" +
-	"\tmark_sums\x18\x05 \x03(\x04R\bmarkSums\"\xda\x06\n" +
+	"\tmark_sums\x18\x05 \x03(\x04R\bmarkSums\"\x81\a\n" +
 	"\x0fSubscriptionRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x1b\n" +
@@ -9324,7 +9816,8 @@ const file_hub_proto_rawDesc = "" +
 	"\x05extra\x18< \x03(\v2\x18.quorumhub.v1.ExtraFieldR\x05extra\x12\x14\n" +
 	"\x05owner\x18F \x01(\tR\x05owner\x12<\n" +
 	"\fpause_reason\x18G \x01(\x0e2\x19.quorumhub.v1.PauseReasonR\vpauseReason\x12-\n" +
-	"\x12operator_signature\x18Q \x01(\tR\x11operatorSignature\x12&\n" +
+	"\x12operator_signature\x18Q \x01(\tR\x11operatorSignature\x12%\n" +
+	"\x0eencryption_key\x18n \x01(\tR\rencryptionKey\x12&\n" +
 	"\x0esealed_headers\x18\xc8\x01 \x01(\fR\rsealedHeaders\"\xa9\x02\n" +
 	"\bGroupRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
@@ -9521,7 +10014,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 101)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 106)
 var file_hub_proto_goTypes = []any{
 	(NewClusterReason)(0),             // 0: quorumhub.v1.NewClusterReason
 	(Mode)(0),                         // 1: quorumhub.v1.Mode
@@ -9595,44 +10088,49 @@ var file_hub_proto_goTypes = []any{
 	(*SealingKeySwitched)(nil),        // 69: quorumhub.v1.SealingKeySwitched
 	(*SecretsReencrypted)(nil),        // 70: quorumhub.v1.SecretsReencrypted
 	(*SealingKeyRetired)(nil),         // 71: quorumhub.v1.SealingKeyRetired
-	(*GatewayApplied)(nil),            // 72: quorumhub.v1.GatewayApplied
-	(*GatewayDocument)(nil),           // 73: quorumhub.v1.GatewayDocument
-	(*GatewaySecrets)(nil),            // 74: quorumhub.v1.GatewaySecrets
-	(*TopicLifecycle)(nil),            // 75: quorumhub.v1.TopicLifecycle
-	(*TopicLifecycleSet)(nil),         // 76: quorumhub.v1.TopicLifecycleSet
-	(*TopicsRetired)(nil),             // 77: quorumhub.v1.TopicsRetired
-	(*LogTrimmed)(nil),                // 78: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),                   // 79: quorumhub.v1.MetaRow
-	(*FormerTokenKey)(nil),            // 80: quorumhub.v1.FormerTokenKey
-	(*NodeResumed)(nil),               // 81: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),                  // 82: quorumhub.v1.TopicRow
-	(*StoredBytes)(nil),               // 83: quorumhub.v1.StoredBytes
-	(*SubscriptionRow)(nil),           // 84: quorumhub.v1.SubscriptionRow
-	(*GroupRow)(nil),                  // 85: quorumhub.v1.GroupRow
-	(*CursorRow)(nil),                 // 86: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),                // 87: quorumhub.v1.RequestRow
-	(*FailedRequestRow)(nil),          // 88: quorumhub.v1.FailedRequestRow
-	(*DeadLetterRow)(nil),             // 89: quorumhub.v1.DeadLetterRow
-	(*PendingBlobRow)(nil),            // 90: quorumhub.v1.PendingBlobRow
-	(*MessageBlobRow)(nil),            // 91: quorumhub.v1.MessageBlobRow
-	(*NodeRow)(nil),                   // 92: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),            // 93: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),                 // 94: quorumhub.v1.ApiKeyRow
-	(*AccessRuleRow)(nil),             // 95: quorumhub.v1.AccessRuleRow
-	(*QuotaRow)(nil),                  // 96: quorumhub.v1.QuotaRow
-	(*PrincipalRow)(nil),              // 97: quorumhub.v1.PrincipalRow
-	(*NonceRow)(nil),                  // 98: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),                 // 99: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),               // 100: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),            // 101: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),               // 102: quorumhub.v1.EventResult
-	(*CallbackCredentialsRow)(nil),    // 103: quorumhub.v1.CallbackCredentialsRow
-	(*GatewayRow)(nil),                // 104: quorumhub.v1.GatewayRow
-	(*BatchPublished_Item)(nil),       // 105: quorumhub.v1.BatchPublished.Item
-	(*SecretsReencrypted_Item)(nil),   // 106: quorumhub.v1.SecretsReencrypted.Item
-	(*GatewayDocument_File)(nil),      // 107: quorumhub.v1.GatewayDocument.File
-	(*GatewaySecrets_Secret)(nil),     // 108: quorumhub.v1.GatewaySecrets.Secret
-	(*LogTrimmed_Range)(nil),          // 109: quorumhub.v1.LogTrimmed.Range
+	(*TopicContentSet)(nil),           // 72: quorumhub.v1.TopicContentSet
+	(*TopicContent)(nil),              // 73: quorumhub.v1.TopicContent
+	(*SharedContentFetched)(nil),      // 74: quorumhub.v1.SharedContentFetched
+	(*SharedContentRevoked)(nil),      // 75: quorumhub.v1.SharedContentRevoked
+	(*SharedContentRow)(nil),          // 76: quorumhub.v1.SharedContentRow
+	(*GatewayApplied)(nil),            // 77: quorumhub.v1.GatewayApplied
+	(*GatewayDocument)(nil),           // 78: quorumhub.v1.GatewayDocument
+	(*GatewaySecrets)(nil),            // 79: quorumhub.v1.GatewaySecrets
+	(*TopicLifecycle)(nil),            // 80: quorumhub.v1.TopicLifecycle
+	(*TopicLifecycleSet)(nil),         // 81: quorumhub.v1.TopicLifecycleSet
+	(*TopicsRetired)(nil),             // 82: quorumhub.v1.TopicsRetired
+	(*LogTrimmed)(nil),                // 83: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),                   // 84: quorumhub.v1.MetaRow
+	(*FormerTokenKey)(nil),            // 85: quorumhub.v1.FormerTokenKey
+	(*NodeResumed)(nil),               // 86: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),                  // 87: quorumhub.v1.TopicRow
+	(*StoredBytes)(nil),               // 88: quorumhub.v1.StoredBytes
+	(*SubscriptionRow)(nil),           // 89: quorumhub.v1.SubscriptionRow
+	(*GroupRow)(nil),                  // 90: quorumhub.v1.GroupRow
+	(*CursorRow)(nil),                 // 91: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),                // 92: quorumhub.v1.RequestRow
+	(*FailedRequestRow)(nil),          // 93: quorumhub.v1.FailedRequestRow
+	(*DeadLetterRow)(nil),             // 94: quorumhub.v1.DeadLetterRow
+	(*PendingBlobRow)(nil),            // 95: quorumhub.v1.PendingBlobRow
+	(*MessageBlobRow)(nil),            // 96: quorumhub.v1.MessageBlobRow
+	(*NodeRow)(nil),                   // 97: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),            // 98: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),                 // 99: quorumhub.v1.ApiKeyRow
+	(*AccessRuleRow)(nil),             // 100: quorumhub.v1.AccessRuleRow
+	(*QuotaRow)(nil),                  // 101: quorumhub.v1.QuotaRow
+	(*PrincipalRow)(nil),              // 102: quorumhub.v1.PrincipalRow
+	(*NonceRow)(nil),                  // 103: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),                 // 104: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),               // 105: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),            // 106: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),               // 107: quorumhub.v1.EventResult
+	(*CallbackCredentialsRow)(nil),    // 108: quorumhub.v1.CallbackCredentialsRow
+	(*GatewayRow)(nil),                // 109: quorumhub.v1.GatewayRow
+	(*BatchPublished_Item)(nil),       // 110: quorumhub.v1.BatchPublished.Item
+	(*SecretsReencrypted_Item)(nil),   // 111: quorumhub.v1.SecretsReencrypted.Item
+	(*GatewayDocument_File)(nil),      // 112: quorumhub.v1.GatewayDocument.File
+	(*GatewaySecrets_Secret)(nil),     // 113: quorumhub.v1.GatewaySecrets.Secret
+	(*LogTrimmed_Range)(nil),          // 114: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	10,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -9650,7 +10148,7 @@ var file_hub_proto_depIdxs = []int32{
 	51,  // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
 	58,  // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
 	59,  // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	78,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	83,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
 	41,  // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
 	43,  // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
 	44,  // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
@@ -9684,79 +10182,84 @@ var file_hub_proto_depIdxs = []int32{
 	57,  // 46: quorumhub.v1.Event.callback_credentials_set:type_name -> quorumhub.v1.CallbackCredentialsSet
 	47,  // 47: quorumhub.v1.Event.node_urls_set:type_name -> quorumhub.v1.NodeUrlsSet
 	33,  // 48: quorumhub.v1.Event.subscription_signature_set:type_name -> quorumhub.v1.SubscriptionSignatureSet
-	72,  // 49: quorumhub.v1.Event.gateway_applied:type_name -> quorumhub.v1.GatewayApplied
-	76,  // 50: quorumhub.v1.Event.topic_lifecycle_set:type_name -> quorumhub.v1.TopicLifecycleSet
-	77,  // 51: quorumhub.v1.Event.topics_retired:type_name -> quorumhub.v1.TopicsRetired
+	77,  // 49: quorumhub.v1.Event.gateway_applied:type_name -> quorumhub.v1.GatewayApplied
+	81,  // 50: quorumhub.v1.Event.topic_lifecycle_set:type_name -> quorumhub.v1.TopicLifecycleSet
+	82,  // 51: quorumhub.v1.Event.topics_retired:type_name -> quorumhub.v1.TopicsRetired
 	65,  // 52: quorumhub.v1.Event.quota_set:type_name -> quorumhub.v1.QuotaSet
 	66,  // 53: quorumhub.v1.Event.quota_removed:type_name -> quorumhub.v1.QuotaRemoved
-	0,   // 54: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
-	13,  // 55: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
-	20,  // 56: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
-	13,  // 57: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
-	105, // 58: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	13,  // 59: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
-	13,  // 60: quorumhub.v1.BlobPartAdded.caller:type_name -> quorumhub.v1.Caller
-	20,  // 61: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
-	13,  // 62: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
-	26,  // 63: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
-	1,   // 64: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	30,  // 65: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	29,  // 66: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	13,  // 67: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
-	2,   // 68: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
-	3,   // 69: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
-	35,  // 70: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	27,  // 71: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
-	4,   // 72: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	3,   // 73: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
-	42,  // 74: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	5,   // 75: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
-	6,   // 76: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	7,   // 77: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
-	49,  // 78: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	50,  // 79: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
-	49,  // 80: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
-	52,  // 81: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	55,  // 82: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
-	52,  // 83: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
-	13,  // 84: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
-	8,   // 85: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	13,  // 86: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
-	13,  // 87: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
-	106, // 88: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
-	107, // 89: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
-	108, // 90: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
-	75,  // 91: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
-	109, // 92: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	81,  // 93: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	80,  // 94: quorumhub.v1.MetaRow.former_token_keys:type_name -> quorumhub.v1.FormerTokenKey
-	26,  // 95: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
-	75,  // 96: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
-	83,  // 97: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
-	30,  // 98: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	28,  // 99: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
-	29,  // 100: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	3,   // 101: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
-	30,  // 102: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	86,  // 103: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	49,  // 104: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	27,  // 105: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	1,   // 106: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
-	52,  // 107: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	5,   // 108: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	60,  // 109: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	63,  // 110: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
-	65,  // 111: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
-	100, // 112: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	101, // 113: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	102, // 114: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	57,  // 115: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
-	72,  // 116: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
-	117, // [117:117] is the sub-list for method output_type
-	117, // [117:117] is the sub-list for method input_type
-	117, // [117:117] is the sub-list for extension type_name
-	117, // [117:117] is the sub-list for extension extendee
-	0,   // [0:117] is the sub-list for field type_name
+	72,  // 54: quorumhub.v1.Event.topic_content_set:type_name -> quorumhub.v1.TopicContentSet
+	74,  // 55: quorumhub.v1.Event.shared_content_fetched:type_name -> quorumhub.v1.SharedContentFetched
+	75,  // 56: quorumhub.v1.Event.shared_content_revoked:type_name -> quorumhub.v1.SharedContentRevoked
+	0,   // 57: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
+	13,  // 58: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
+	20,  // 59: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
+	13,  // 60: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
+	110, // 61: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	13,  // 62: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
+	13,  // 63: quorumhub.v1.BlobPartAdded.caller:type_name -> quorumhub.v1.Caller
+	20,  // 64: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
+	13,  // 65: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
+	26,  // 66: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
+	1,   // 67: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	30,  // 68: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	29,  // 69: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	13,  // 70: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
+	2,   // 71: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
+	3,   // 72: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
+	35,  // 73: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	27,  // 74: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
+	4,   // 75: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	3,   // 76: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
+	42,  // 77: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	5,   // 78: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	6,   // 79: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	7,   // 80: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
+	49,  // 81: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	50,  // 82: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
+	49,  // 83: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
+	52,  // 84: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	55,  // 85: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
+	52,  // 86: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
+	13,  // 87: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
+	8,   // 88: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	13,  // 89: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
+	13,  // 90: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
+	111, // 91: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
+	73,  // 92: quorumhub.v1.TopicContentSet.content:type_name -> quorumhub.v1.TopicContent
+	112, // 93: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
+	113, // 94: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
+	80,  // 95: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	114, // 96: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	86,  // 97: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	85,  // 98: quorumhub.v1.MetaRow.former_token_keys:type_name -> quorumhub.v1.FormerTokenKey
+	26,  // 99: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	80,  // 100: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	73,  // 101: quorumhub.v1.TopicRow.content:type_name -> quorumhub.v1.TopicContent
+	88,  // 102: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
+	30,  // 103: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	28,  // 104: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
+	29,  // 105: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	3,   // 106: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
+	30,  // 107: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	91,  // 108: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	49,  // 109: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	27,  // 110: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	1,   // 111: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
+	52,  // 112: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	5,   // 113: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	60,  // 114: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	63,  // 115: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
+	65,  // 116: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
+	105, // 117: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	106, // 118: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	107, // 119: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	57,  // 120: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
+	77,  // 121: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
+	122, // [122:122] is the sub-list for method output_type
+	122, // [122:122] is the sub-list for method input_type
+	122, // [122:122] is the sub-list for extension type_name
+	122, // [122:122] is the sub-list for extension extendee
+	0,   // [0:122] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -9816,17 +10319,20 @@ func file_hub_proto_init() {
 		(*Event_TopicsRetired)(nil),
 		(*Event_QuotaSet)(nil),
 		(*Event_QuotaRemoved)(nil),
+		(*Event_TopicContentSet)(nil),
+		(*Event_SharedContentFetched)(nil),
+		(*Event_SharedContentRevoked)(nil),
 	}
 	file_hub_proto_msgTypes[17].OneofWrappers = []any{}
 	file_hub_proto_msgTypes[56].OneofWrappers = []any{}
-	file_hub_proto_msgTypes[63].OneofWrappers = []any{}
+	file_hub_proto_msgTypes[68].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   101,
+			NumMessages:   106,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

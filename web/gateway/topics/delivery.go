@@ -22,10 +22,10 @@ const (
 
 // delivery is a registry.DeliverPolicy, ready to be applied. It implements hub.DeliveryPolicy.
 type delivery struct {
-	headers []hub.Header
-	strip   []string
-	limits  convert.Limits
-	broken  error // nothing can be sent
+	headers  []hub.Header
+	strip    []string
+	limits   convert.Limits
+	encrypts bool // to the subscription's key
 
 	mu    sync.Mutex
 	known map[messageKey]*transformed
@@ -46,31 +46,26 @@ type transformed struct {
 	size int // of body; guarded by delivery.mu
 }
 
-// errProtected is the error for policies that this program cannot carry out: nothing is sent rather than in the clear.
-var errProtected = errors.New("encryption to the recipient is not available; nothing is sent")
-
-func newDelivery(d *registry.DeliverPolicy, maxBytes int64) (*delivery, error) {
+func newDelivery(d *registry.DeliverPolicy, maxBytes int64) *delivery {
 	out := &delivery{strip: d.Strip, limits: convert.Limits{Bytes: maxBytes}, known: map[messageKey]*transformed{}}
 	for _, name := range slices.Sorted(maps.Keys(d.Headers)) {
 		out.headers = append(out.headers, hub.Header{Name: textproto.CanonicalMIMEHeaderKey(name), Value: d.Headers[name]})
 	}
-	if d.Protect != nil && d.Protect.Encrypt != "" {
-		out.broken = errProtected
-	}
-	return out, out.broken
+	out.encrypts = d.Protect != nil && d.Protect.Encrypt != ""
+	return out
 }
 
 // Headers implements hub.DeliveryPolicy.
 func (d *delivery) Headers() []hub.Header { return d.headers }
 
 // Transforms implements hub.DeliveryPolicy.
-func (d *delivery) Transforms() bool { return len(d.strip) > 0 || d.broken != nil }
+func (d *delivery) Transforms() bool { return len(d.strip) > 0 }
+
+// Encrypts implements hub.DeliveryPolicy.
+func (d *delivery) Encrypts() bool { return d.encrypts }
 
 // Transform implements hub.DeliveryPolicy.
 func (d *delivery) Transform(m *hub.Message, parts hub.PartReader) ([]byte, error) {
-	if d.broken != nil {
-		return nil, d.broken
-	}
 	k := messageKey{m.Topic, m.Offset}
 	t := d.remember(k)
 	t.once.Do(func() {

@@ -41,6 +41,7 @@ type Policies struct {
 	o        Options
 	now      atomic.Pointer[[]*policy] // in order: the first match applies; nil: none
 	throttle *hub.Throttle[bucket]
+	keys     recipients
 }
 
 // bucket is what a caller may publish under one policy.
@@ -107,8 +108,7 @@ func (p *Policies) Load(reg *registry.Registry) (problems []string) {
 			lacks("subscribe.auth", one.subscribe.broken)
 		}
 		if t.Deliver != nil {
-			one.deliver, err = newDelivery(t.Deliver, p.o.MaxBytes)
-			lacks("deliver", err)
+			one.deliver = newDelivery(t.Deliver, p.o.MaxBytes)
 		}
 		all = append(all, one)
 	}
@@ -198,8 +198,15 @@ func (p *Policies) CheckContent(ctx context.Context, topic, contentType string, 
 }
 
 // CheckSubscription implements hub.TopicPolicies.
-func (p *Policies) CheckSubscription(_ context.Context, topic string, callback *url.URL, others func() []string) error {
+func (p *Policies) CheckSubscription(_ context.Context, topic string, callback *url.URL, key string, others func() []string) error {
 	one := p.of(topic)
+	if key != "" {
+		if _, err := p.recipient(key); err != nil {
+			return &hub.Error{Code: hub.CodeInvalid, Param: "hub.encryption_key", Message: err.Error()}
+		}
+	} else if one != nil && one.deliver != nil && one.deliver.encrypts {
+		return hub.ParamErrorf("hub.encryption_key", "is missing; this topic sends encrypted messages only: expected a public JWK, or a certificate as x5c or PEM")
+	}
 	if one == nil || one.Subscribe == nil {
 		return nil
 	}

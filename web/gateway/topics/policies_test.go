@@ -1,9 +1,17 @@
 package topics_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/url"
 	"slices"
 	"strings"
@@ -12,6 +20,7 @@ import (
 	"time"
 
 	"quorumhub/hub"
+	"quorumhub/web/gateway/protect"
 	"quorumhub/web/gateway/registry"
 	"quorumhub/web/gateway/topics"
 )
@@ -88,17 +97,63 @@ func TestFirstMatchApplies(t *testing.T) {
 func TestBrokenPoliciesAreClosed(t *testing.T) {
 	p := load(t, nil, `
   - {match: a, publish: {auth: unknown}}
-  - {match: b, deliver: {protect: {encrypt: recipient}}}
 `)
 	if err := p.Admit(as("anybody"), hub.ActionPublish, "a"); hub.CodeOf(err) != hub.CodeUnavailable {
 		t.Errorf("an authenticator that is not there: %v", err)
 	}
-	d, ok := p.DeliveryPolicy("b")
-	if !ok || !d.Transforms() {
-		t.Fatal("the policy is not applied")
+}
+
+// certificate returns a certificate for encryption that ends at a time, in base64, and its private key.
+func certificate(t *testing.T, ends time.Time) (string, *rsa.PrivateKey) {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := d.Transform(&hub.Message{Topic: 1, Offset: 1, ContentType: "application/json", Body: []byte("{}")}, nil); err == nil {
-		t.Error("what cannot be protected is sent in the clear")
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "partner"}, NotBefore: ends.Add(-time.Hour), NotAfter: ends,
+		KeyUsage: x509.KeyUsageKeyEncipherment}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(der), key
+}
+
+// A topic that encrypts takes subscriptions with a usable key only; what is sent opens with the subscriber's key alone, until its
+// certificate ends.
+func TestDeliveriesAreEncryptedToTheSubscriber(t *testing.T) {
+	now := time.Now()
+	p := load(t, func() time.Time { return now }, `  - {match: b, deliver: {protect: {encrypt: recipient}}}`)
+	key, private := certificate(t, now.Add(time.Minute))
+	old, _ := certificate(t, now.Add(-time.Minute))
+	cb, _ := url.Parse("https://partner.example/cb")
+	for _, c := range []struct{ topic, key, says string }{
+		{"b", "", "hub.encryption_key: is missing"}, {"other", "", ""}, {"b", key, ""}, {"other", key, ""},
+		{"b", old, "hub.encryption_key"}, {"other", "nonsense", "hub.encryption_key"}, {"other", `{"kty":"oct","k":"AAAA"}`, "hub.encryption_key"},
+	} {
+		err := p.CheckSubscription(as("x"), c.topic, cb, c.key, func() []string { return nil })
+		if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s with %.20q: %v, want %q", c.topic, c.key, err, c.says)
+		}
+	}
+	if d, ok := p.DeliveryPolicy("b"); !ok || !d.Encrypts() || d.Transforms() {
+		t.Error("the policy is not applied")
+	}
+	sent, kind, err := p.Encrypt([]byte(`{"id":1}`), "application/json", key)
+	if err != nil || kind != "application/jose" || bytes.Contains(sent, []byte(`"id":1`)) {
+		t.Fatalf("%s %s (%v)", kind, sent, err)
+	}
+	pem := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(private)})
+	mine, err := protect.ParseKey(pem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plain, cty, _, err := protect.Decrypt(sent, protect.Keys{mine}); err != nil || string(plain) != `{"id":1}` || cty != "application/json" {
+		t.Errorf("opened: %s as %s (%v)", plain, cty, err)
+	}
+	now = now.Add(2 * time.Minute)
+	if sent, _, err := p.Encrypt([]byte("x"), "text/plain", key); err == nil {
+		t.Errorf("encrypted to a certificate that has ended: %s", sent)
 	}
 }
 
@@ -167,7 +222,7 @@ func TestSubscriptionsAreChecked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := p.CheckSubscription(as("x"), "orders/eu", u, func() []string { return nil }); (err == nil) != ok {
+		if err := p.CheckSubscription(as("x"), "orders/eu", u, "", func() []string { return nil }); (err == nil) != ok {
 			t.Errorf("%s: %v, want accepted: %v", callback, err, ok)
 		}
 	}
@@ -176,7 +231,7 @@ func TestSubscriptionsAreChecked(t *testing.T) {
 		others []string
 		ok     bool
 	}{{[]string{"orders/1", "other", "more"}, true}, {[]string{"orders/1", "orders/1"}, false}} {
-		err := p.CheckSubscription(as("x"), "orders/eu", u, func() []string { return c.others })
+		err := p.CheckSubscription(as("x"), "orders/eu", u, "", func() []string { return c.others })
 		var e *hub.Error
 		if (err == nil) != c.ok || err != nil && (!errors.As(err, &e) || e.Quota == nil || e.Quota.Limit != 2) {
 			t.Errorf("with %v: %v", c.others, err)
@@ -249,7 +304,7 @@ func TestDeliveriesAreStripped(t *testing.T) {
 	if large.reads != 1 {
 		t.Errorf("a message was transformed %d times for 20 subscriptions", large.reads)
 	}
-	for i := range 1000 { // what is remembered is bounded
+	for i := range 200 { // what is remembered is bounded
 		if _, err := d.Transform(message(uint64(100+i), "application/json", `{"n":"`+strings.Repeat("y", 100_000)+`"}`), nil); err != nil {
 			t.Fatal(err)
 		}
