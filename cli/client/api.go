@@ -224,4 +224,5 @@ type Topic struct {
 		For     string `json:"for"`
 		Require string `json:"require"`
 	} `json:"share"`
+	RequireEncryption bool `json:"require_encryption"`
 }
