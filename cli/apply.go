@@ -25,13 +25,14 @@ type applyCmd struct {
 
 // Help is shown by --help below the flags.
 func (c *applyCmd) Help() string {
-	return `Makes a hub match the files: registers topics, sets or clears their limits, sets access rules, pauses and resumes subscriptions. Without
+	return `Makes a hub match the files: registers topics, sets or clears their limits, marks those that end, sets access rules, pauses and resumes subscriptions. Without
 --prune, whatever the files do not name stays as it is. Applying the same files again changes nothing. Apply stops at the first error
 and lists what was done and what was not.
 
     topics:
       - name: orders/eu
         retention: {max_age: 7d, max_bytes: 1GiB}   # the hub's limits by default
+        lifecycle: {status: deprecated, successor: orders/v2, sunset_at: 2027-06-30}   # left alone by default
     rules:
       - name: reader
         may: [read, subscribe]

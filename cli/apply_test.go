@@ -213,3 +213,32 @@ func TestApplyChecksWithoutAHub(t *testing.T) {
 		}
 	}
 }
+
+// What is announced of the end of topics is in the dump, and applied: a topic whose successor the same file registers, too.
+func TestApplyAndDumpLifecycles(t *testing.T) {
+	c := startDevCluster(t, 1)
+	const ends = "topics:\n" +
+		"  - {name: a, lifecycle: {status: deprecated, successor: b, sunset_at: 2099-06-30}}\n" +
+		"  - {name: b}\n" +
+		"  - {name: c, lifecycle: {status: retired, deprecated_at: 2026-01-01}}\n"
+	if got := c.applying(0, ends); got.code != 0 || !strings.Contains(got.out, "lifecycle") {
+		t.Fatalf("apply: %+v", got)
+	}
+	dump := c.dump(0)
+	for _, want := range []string{"successor: b}", "sunset_at: \"2099-06-30T00:00:00Z\"", "status: retired, deprecated_at: \"2026-01-01T00:00:00Z\""} {
+		if !strings.Contains(dump, want) {
+			t.Errorf("the dump lacks %s:\n%s", want, dump)
+		}
+	}
+	for what, text := range map[string]string{"the file": ends, "the dump": dump, "a file that says nothing of it": "topics: [{name: a}, {name: c}]"} {
+		if got := c.applying(0, text); got.code != 0 || got.out != "nothing to change\n" {
+			t.Errorf("%s once more: %+v", what, got)
+		}
+	}
+	if got := c.applying(0, "topics: [{name: a, lifecycle: {status: active}}]"); got.code != 0 || !strings.Contains(got.out, "-> {status: active}") {
+		t.Errorf("reinstated: %+v", got)
+	}
+	if got := c.applying(0, "topics: [{name: a, lifecycle: {status: old, sunset_at: soon}}]"); got.code != 2 || !strings.Contains(got.err, "expected active, deprecated or retired") || !strings.Contains(got.err, "lifecycle.sunset_at") {
+		t.Errorf("mistakes: %+v", got)
+	}
+}

@@ -242,9 +242,12 @@ func TestServeWarnsLikeCheck(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.Chmod(config, 0o646); err != nil {
+		t.Fatal(err)
+	}
 	check := run(t, "", "check", "--config", config)
 	warnings := strings.Split(strings.TrimSpace(check.err), "\n")
-	if check.code != 0 || len(warnings) != 4 || !strings.Contains(check.err, "delivery.egress.proxy_auth is in a file that others can read: "+config) {
+	if check.code != 0 || len(warnings) != 5 || !strings.Contains(check.err, "--config: "+config+" has mode 0646") || !strings.Contains(check.err, "delivery.egress.proxy_auth is in a file that others can read: "+config) {
 		t.Fatalf("%+v", check)
 	}
 	hub := serving(t, config, nil, nil)

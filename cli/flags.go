@@ -106,14 +106,19 @@ func (f *configFlags) load(env []string) (*configs.Config, error) {
 
 // warnings returns what is wrong with the file itself, one line each.
 func (f *configFlags) warnings() []string {
-	secrets := configs.Source{File: f.Config}.Secrets()
-	if len(secrets) == 0 {
+	if f.Config == "" {
 		return nil
 	}
-	if text := node.ReadableByOthers(f.Config); text != "" {
-		return []string{fmt.Sprintf("%s is in a file that others can read: %s", strings.Join(secrets, ", "), text)}
+	var out []string
+	if secrets := (configs.Source{File: f.Config}).Secrets(); len(secrets) > 0 {
+		if text := node.ReadableByOthers(f.Config); text != "" {
+			out = append(out, fmt.Sprintf("%s is in a file that others can read: %s", strings.Join(secrets, ", "), text))
+		}
 	}
-	return nil
+	if text := node.WritableByOthers(f.Config); text != "" {
+		out = append(out, "--config: "+text)
+	}
+	return out
 }
 
 // maxSecretBytes is the limit of WebSub section 5.1: a secret must be shorter than 200 bytes.

@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,13 +12,18 @@ import (
 // memoryGroup makes a cgroup with a memory limit, if this machine lets the test do so.
 func memoryGroup(t *testing.T, limit int64) (dir string) {
 	t.Helper()
-	for root, file := range map[string]string{"/sys/fs/cgroup/memory": "memory.limit_in_bytes", "/sys/fs/cgroup": "memory.max"} {
-		dir, err := os.MkdirTemp(root, "quorumhub-test-")
+	for _, v := range []struct{ root, file string }{{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"}, {"/sys/fs/cgroup", "memory.max"}} {
+		dir, err := os.MkdirTemp(v.root, "quorumhub-test-")
 		if err != nil {
 			continue
 		}
 		t.Cleanup(func() { _ = os.Remove(dir) })
-		if err := os.WriteFile(filepath.Join(dir, file), fmt.Append(nil, limit), 0); err == nil {
+		f, err := os.OpenFile(filepath.Join(dir, v.file), os.O_WRONLY, 0) // it exists if this is a cgroup
+		if err != nil {
+			continue
+		}
+		_, err = fmt.Fprint(f, limit)
+		if err = errors.Join(err, f.Close()); err == nil {
 			return dir
 		}
 	}

@@ -46,7 +46,7 @@ func (c *serveCmd) Run(ctx context.Context, s Streams) error {
 // Help is shown by --help below the flags.
 func (c *serveCmd) Help() string {
 	return `SIGINT and SIGTERM stop the node gracefully. On SIGHUP it reads its configuration and the files that this names again: log.level,
-auth.file, auth.audit, delivery.tls_file, certificates and sealing keys take effect at once; the log says what has changed, what cannot
+rates of requests (limits), auth.file, auth.audit, delivery.tls_file, certificates and sealing keys take effect at once; the log says what has changed, what cannot
 be used and what needs a restart. Under systemd (Type=notify) it reports when it is ready and serves the watchdog.`
 }
 

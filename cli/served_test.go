@@ -304,6 +304,35 @@ func TestHangupReadsCertificatesAgain(t *testing.T) {
 	s.stop()
 }
 
+// Rates are taken over while callers are being counted.
+func TestHangupChangesRates(t *testing.T) {
+	dir := t.TempDir()
+	config := filepath.Join(dir, "hub.yaml")
+	settings := func(more string) {
+		writeText(t, config, fmt.Sprintf("http.addr: 127.0.0.1:0\ndata_dir: %q\n%s", filepath.Join(dir, "data"), more))
+	}
+	settings("")
+	s := serving(t, config, nil, nil)
+	read := func() int { status, _ := s.do("GET", "/v1/topics", "", ""); return status }
+	for range 5 {
+		if status := read(); status != http.StatusOK {
+			t.Fatalf("before: %d", status)
+		}
+	}
+	settings("limits.read: 2/1h\nlimits.pending: 7\n")
+	if text := s.hangup(); !strings.Contains(text, "limits has changed: publish: 600000/1m, subscribe: 6000/1m, read: 2/1h,") || !strings.Contains(text, "key=limits.pending") ||
+		!strings.Contains(text, "changed=1 failed=0 need_restart=1") {
+		t.Errorf("it says\n%s", text)
+	}
+	eventually(t, "reads are limited", func() bool { return read() == http.StatusTooManyRequests })
+	settings("limits.read: 0\n")
+	s.hangup()
+	if status := read(); status != http.StatusOK {
+		t.Errorf("without a limit: %d", status)
+	}
+	s.stop()
+}
+
 // A hub that a terminal leaves behind goes on, with nohup and without; other commands end unless they were started with nohup.
 func TestHangups(t *testing.T) {
 	const nohup = `trap "" HUP; exec "$@"`

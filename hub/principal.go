@@ -19,14 +19,18 @@ func KeyPrincipal(id string) string { return "key/" + id }
 func (s *Service) caller(ctx context.Context) *hubpb.Caller {
 	p := s.principal(ctx)
 	operator := s.policy.Operator != nil && s.policy.Operator(ctx)
-	if p == "" && !operator || !s.ownersKnown() {
+	if p == "" && !operator {
+		return nil
+	}
+	level := s.featureLevel()
+	if level < levelOwners {
 		return nil
 	}
 	q := s.quotas(ctx, p)
 	c := &hubpb.Caller{Principal: p, Operator: operator || s.policy.Operator == nil,
 		MaxTopics: limit(q.Topics), MaxSubscriptions: limit(q.Subscriptions), MaxRequests: limit(q.PendingRequests),
 		MaxKeys: limit(q.IdempotencyKeys), MaxNonces: limit(q.NoncesPerMinute), MaxApiKeys: limit(q.APIKeys)}
-	if s.quotasKnown() {
+	if level >= levelQuotas {
 		c.MaxStoredBytes, c.MaxDeadLetterBytes = limitBytes(q.StoredBytes), limitBytes(q.DeadLetterBytes)
 	}
 	return c
@@ -208,16 +212,15 @@ func (s *Service) checkStored(ctx context.Context, topic string) error {
 }
 
 // quotasKnown is ownersKnown for levelQuotas.
-func (s *Service) quotasKnown() (yes bool) {
-	s.state.View(func(st *State) { yes = st.hasQuotas() })
-	return yes
+func (s *Service) quotasKnown() bool { return s.featureLevel() >= levelQuotas }
+
+func (s *Service) featureLevel() (level uint32) {
+	s.state.View(func(st *State) { level = st.FeatureLevel() })
+	return level
 }
 
 // ownersKnown reports whether every member of the cluster knows owners.
-func (s *Service) ownersKnown() (yes bool) {
-	s.state.View(func(st *State) { yes = st.hasOwners() })
-	return yes
-}
+func (s *Service) ownersKnown() bool { return s.featureLevel() >= levelOwners }
 
 // MayManage reports whether the caller of ctx may see, change and end what belongs to owner: it is the owner, or an
 // operator. Without Policy.Operator everybody may.

@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -123,7 +124,8 @@ func TestQuotaOfStoredBytesHoldsInTheFold(t *testing.T) {
 }
 
 func quotaOf(err error) *hub.QuotaUse {
-	if e, ok := err.(*hub.Error); ok {
+	var e *hub.Error
+	if errors.As(err, &e) {
 		return e.Quota
 	}
 	return nil
@@ -174,7 +176,7 @@ func TestStoredBytesAreAlmostExact(t *testing.T) {
 		w := newOwners(t)
 		w.apply(by(alice, registered("a")))
 		var sizes []uint64 // of all messages
-		first, most, extra := 0, uint64(0), uint64(0)
+		first, most := 0, uint64(0)
 		for range rapid.IntRange(1, 120).Draw(rt, "steps") {
 			if rapid.IntRange(0, 5).Draw(rt, "trim") > 0 || first == len(sizes) {
 				body := rapid.SampledFrom([]int{0, 10, 500, 5000, 60_000}).Draw(rt, "size")
@@ -190,7 +192,7 @@ func TestStoredBytesAreAlmostExact(t *testing.T) {
 				exact += n
 			}
 			most = max(most, exact)
-			extra = 8<<10 + 2*65_000 + most/16
+			extra := 8<<10 + 2*65_000 + most/16
 			if got := w.Usage(alice).StoredBytes; got < exact || got > exact+extra {
 				rt.Fatalf("%d messages from %d: %d bytes, want %d to %d", len(sizes), first, got, exact, exact+extra)
 			}

@@ -197,7 +197,7 @@ func (s *Service) checkMark(topic string, m *TopicMark) error {
 		return &Error{Code: CodeForbidden, Param: "topic", Message: quote(topic) + " is the hub's own; it cannot be deprecated"}
 	case m.Successor == topic:
 		return ParamErrorf("successor", "is the topic itself; expected another one")
-	case !m.SunsetAt.IsZero() && m.SunsetAt.Before(cmp.Or(m.DeprecatedAt, s.now())):
+	case !m.Retire && !m.SunsetAt.IsZero() && m.SunsetAt.Before(cmp.Or(m.DeprecatedAt, s.now())):
 		return ParamErrorf("sunset_at", "is %s, before the topic is deprecated; expected a later time, or retire: true to retire it at once", m.SunsetAt.UTC().Format(time.RFC3339))
 	}
 	for name, at := range map[string]time.Time{"deprecated_at": m.DeprecatedAt, "sunset_at": m.SunsetAt} {

@@ -21,6 +21,7 @@ need strace command -v strace
 need iproute2 command -v ip  # test networks
 need nftables command -v nft # and partitions in them
 need util-linux command -v nsenter
+need passwd command -v useradd # runs the systemd unit as its user
 need e2fsprogs test -x /sbin/mkfs.ext4 -o -x /usr/sbin/mkfs.ext4
 need gcc command -v gcc                     # links the race detector
 need libc6-dev test -e /usr/include/stdio.h # likewise

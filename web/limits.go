@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -79,23 +80,27 @@ type quotas [classes]quota
 
 // limiter holds the buckets of all callers.
 type limiter struct {
-	common   quotas
+	common   atomic.Pointer[quotas]
 	throttle *hub.Throttle[callerClass]
 	refused  *prometheus.CounterVec
 }
 
 func newLimiter(l Limits, reg prometheus.Registerer) (*limiter, error) {
-	out := &limiter{common: quotasOf(l), throttle: hub.NewThrottle[callerClass](maxCallers, time.Now()),
+	out := &limiter{throttle: hub.NewThrottle[callerClass](maxCallers, time.Now()),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quorumhub_requests_limited_total",
 			Help: "Requests refused with 429, by the limit that was reached (publish, subscribe, read, admin, refused, callback, pending, bodies, streams)."}, []string{"limit"})}
+	out.common.Store(quotasOf(l))
 	if err := reg.Register(out.refused); err != nil {
 		return nil, fmt.Errorf("limit metrics: %w", err)
 	}
 	return out, nil
 }
 
-func quotasOf(l Limits) quotas {
-	var out quotas
+// SetLimits puts other rates in force. What callers have used up stays used up.
+func (s *Server) SetLimits(l Limits) { s.limits.common.Store(quotasOf(l)) }
+
+func quotasOf(l Limits) *quotas {
+	out := new(quotas)
 	for c, r := range [classes]hub.Rate{{}, l.Publish, l.Subscribe, l.Read, l.Admin, l.Refused} {
 		if r.Limited() {
 			name := strconv.Quote(class(c).String())
@@ -128,7 +133,7 @@ func (l *limiter) count(p *problem.Details) {
 // (draft-ietf-httpapi-ratelimit-headers). Without a limit it does nothing. Call it once the caller is known, and before looking at
 // the request.
 func (s *Server) spend(w http.ResponseWriter, c class) error {
-	q := &s.limits.common[c]
+	q := &s.limits.common.Load()[c]
 	if !q.rate.Limited() {
 		return nil
 	}
@@ -142,7 +147,7 @@ func (s *Server) spend(w http.ResponseWriter, c class) error {
 
 // reserveRefusal takes a refused request from the client's budget.
 func (s *Server) reserveRefusal(x *exchange) error {
-	q := &s.limits.common[classRefused]
+	q := &s.limits.common.Load()[classRefused]
 	if !q.rate.Limited() {
 		return nil
 	}
@@ -156,7 +161,7 @@ func (s *Server) reserveRefusal(x *exchange) error {
 
 // returnRefusal gives back what reserveRefusal took.
 func (s *Server) returnRefusal(x *exchange) {
-	s.limits.throttle.Return(refusalsOf(x.client), s.limits.common[classRefused].rate, time.Now())
+	s.limits.throttle.Return(refusalsOf(x.client), s.limits.common.Load()[classRefused].rate, time.Now())
 }
 
 func refusalsOf(client netip.Addr) callerClass {

@@ -55,3 +55,34 @@ func TestGatewayPassesOnAnEarlyAnswer(t *testing.T) {
 		t.Errorf("took %v", took)
 	}
 }
+
+// The header of an event stream is there before its first event.
+func TestGatewayBeginsEventStreamsAtOnce(t *testing.T) {
+	next := make(chan struct{})
+	b := &behind{Server: httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_ = http.NewResponseController(w).Flush()
+		<-next
+		_, _ = io.WriteString(w, "data: 1\n\n")
+	}))}
+	t.Cleanup(b.Close)
+	_, option := serving(b, "version: 1\nupstreams: {a: {urls: [UPSTREAM]}}\nservices:\n"+
+		"  - {name: ticks, uri: ticks, default: \"1\", versions: [{version: \"1\", target: \"a:/ticks\", methods: [GET], auth: none}]}\n", nil)
+	f := newFixture(t, option)
+	f.StartServices(t.Context())
+	t.Cleanup(func() { _ = f.Close(t.Context()) })
+	server := httptest.NewServer(f.Server)
+	t.Cleanup(server.Close)
+	client := &http.Client{Timeout: hubtest.Patience}
+	t.Cleanup(client.CloseIdleConnections)
+	resp, err := client.Get(server.URL + "/gateway/ticks")
+	close(next)
+	if err != nil {
+		t.Fatalf("no header before the first event: %v", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if string(body) != "data: 1\n\n" || err != nil {
+		t.Errorf("got %q, %v", body, err)
+	}
+}

@@ -125,6 +125,7 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 
 	w.Header().Set("Vary", "Accept")
 	w.Header().Set("Link", s.links(name, nil))
+	s.noticeOfNamed(w.Header(), name)
 	out := sse.NewWriter(w, s.StreamWriteTimeout)
 	if r.Method == http.MethodHead {
 		return

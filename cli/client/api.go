@@ -214,9 +214,10 @@ type Topic struct {
 		MaxBytes *int64 `json:"max_bytes"`
 	} `json:"retention"`
 	Lifecycle *struct {
-		Status    string `json:"status"`
-		SunsetAt  string `json:"sunset_at"`
-		Successor string `json:"successor"`
+		Status       string `json:"status"`
+		DeprecatedAt string `json:"deprecated_at"`
+		SunsetAt     string `json:"sunset_at"`
+		Successor    string `json:"successor"`
 	} `json:"lifecycle"`
 	Content string `json:"content"` // reference, body, or empty: body only
 	Share   *struct {

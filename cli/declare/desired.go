@@ -21,9 +21,10 @@ type Desired struct {
 }
 
 type desiredTopic struct {
-	name   string
-	limits topicLimits
-	origin string
+	lifecycle *topicLifecycle // nil: it is left alone
+	name      string
+	limits    topicLimits
+	origin    string
 }
 
 // topicLimits holds a topic's own limits; nil means the hub's.
@@ -70,7 +71,7 @@ const (
 
 func desiredKinds() []configs.ItemKind {
 	return []configs.ItemKind{
-		{Name: KeyTopics, Keys: []string{"name", keyMaxAge, keyMaxBytes}},
+		{Name: KeyTopics, Keys: append([]string{"name", keyMaxAge, keyMaxBytes}, lifecycleKeys()...)},
 		{Name: KeyRules, Keys: []string{"name", "may", "topics", "resources"}, Lists: []configs.ItemKind{
 			{Name: "who", Keys: []string{"anonymous", "method", "issuer", "subject", "client", "user", "scope", "role"}}}},
 		{Name: KeySubscriptions, Keys: []string{"topic", "callback", "paused"}},
@@ -204,6 +205,7 @@ func (p *desiredParser) topic(item *configs.Item) {
 			t.limits.maxBytes = &n
 		}
 	}
+	t.lifecycle = p.lifecycle(item)
 	if named {
 		p.once(KeyTopics, t.name, fmt.Sprintf("topic %q", t.name), t.origin)
 		p.out.Topics = append(p.out.Topics, t)

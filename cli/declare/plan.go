@@ -93,6 +93,11 @@ func (p *planner) topics() {
 		p.add(Change{Op: "~", Kind: "topic", Name: t.name, Detail: "retention " + strings.Join(differs, ", "),
 			method: http.MethodPut, path: topicPath(t.name), body: map[string]any{"retention": limits}})
 	}
+	for i := range p.want.Topics { // after all topics are registered: some are successors
+		if t := &p.want.Topics[i]; t.lifecycle != nil {
+			p.lifecycle(t, known[t.name])
+		}
+	}
 }
 
 func topicPath(name string) string { return "/v1/topics/" + url.PathEscape(name) }

@@ -25,6 +25,7 @@ type Settings struct {
 type setTopic struct {
 	name          string
 	limits        topicLimits
+	lifecycle     *topicLifecycle // nil: active
 	subscriptions int
 }
 
@@ -87,6 +88,9 @@ func (h *Settings) YAML(subscriptions bool) []byte {
 	list(KeyTopics, len(h.topics))
 	for _, t := range h.topics {
 		b.WriteString("  - name: " + q(t.name) + "\n")
+		if t.lifecycle != nil {
+			b.WriteString("    lifecycle: " + t.lifecycle.yaml() + "\n")
+		}
 		if t.limits == (topicLimits{}) {
 			continue
 		}
@@ -165,6 +169,9 @@ func parseTopicItem(raw json.RawMessage) (setTopic, error) {
 		return setTopic{}, err
 	}
 	t := setTopic{name: item.Name, subscriptions: item.Subscriptions}
+	if l := item.Lifecycle; l != nil {
+		t.lifecycle = &topicLifecycle{status: l.Status, successor: l.Successor, sunset: l.SunsetAt, since: l.DeprecatedAt}
+	}
 	if r := item.Retention; r != nil {
 		if r.MaxAge != "" {
 			d, err := configs.ParseDuration(r.MaxAge)

@@ -28,7 +28,7 @@ func Load(path string, in io.Reader, env []string) (registry.Document, error) {
 	if err != nil {
 		return registry.Document{}, exit.Usagef("%s: %v", path, err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // only read
 	beside := func(name string) ([]byte, bool) {
 		f, err := root.Open(filepath.FromSlash(name))
 		if err != nil {

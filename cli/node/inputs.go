@@ -201,14 +201,14 @@ func (in *inputs) exposedSecrets() (out []string) {
 
 // exposedPlaces warns of directories in which others can put files in place of the node's.
 func exposedPlaces(cfg *configs.Config) (out []string) {
-	if text := writableByOthers(cfg.DataDir); text != "" {
+	if text := WritableByOthers(cfg.DataDir); text != "" {
 		out = append(out, "data_dir: "+text)
 	}
 	for _, f := range []struct{ key, path string }{{"secrets.key_file", cfg.Secrets.KeyFile}, {"auth.file", cfg.Auth.File}} {
 		if f.path == "" {
 			continue
 		}
-		if text := writableByOthers(f.path); text != "" && !strings.Contains(strings.Join(out, "\n"), text) {
+		if text := WritableByOthers(f.path); text != "" && !strings.Contains(strings.Join(out, "\n"), text) {
 			out = append(out, f.key+": "+text)
 		}
 	}

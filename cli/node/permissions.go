@@ -18,9 +18,9 @@ func ReadableByOthers(path string) string {
 	return fmt.Sprintf("%s has mode %04o, so everybody on this machine can read the secrets in it; expected 0640 or less", path, info.Mode().Perm())
 }
 
-// writableByOthers says so if others than the owner can change what is at path, or put something else there; else it is empty. What
+// WritableByOthers says so if others than the owner can change what is at path, or put something else there; else it is empty. What
 // does not exist yet is judged by the directory it will be in.
-func writableByOthers(path string) string {
+func WritableByOthers(path string) string {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return ""

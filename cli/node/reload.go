@@ -19,7 +19,7 @@ import (
 
 // live lists the keys whose changes take effect without a restart. Files that they name are read again even if the keys are the same.
 func live() []string {
-	return []string{"log.level", "auth.file", "auth.audit", "delivery.tls_file", "http.tls.cert", "http.tls.key", "http.tls.client_ca"}
+	return []string{"log.level", "limits.publish", "limits.subscribe", "limits.read", "limits.admin", "limits.refused", "auth.file", "auth.audit", "delivery.tls_file", "http.tls.cert", "http.tls.key", "http.tls.client_ca"}
 }
 
 // reloader reads again what can change while a node runs. It belongs to the goroutine of Run.
@@ -60,7 +60,7 @@ func (r *reloader) reload(ctx context.Context) {
 		what string
 		do   func(context.Context, *configs.Config) (changed string, err error)
 	}{
-		{"log.level", r.logLevel}, {"http.tls", r.https}, {"cluster.tls", r.clusterFiles}, {"delivery.tls_file", r.callbackTLS},
+		{"log.level", r.logLevel}, {"limits", r.limits}, {"http.tls", r.https}, {"cluster.tls", r.clusterFiles}, {"delivery.tls_file", r.callbackTLS},
 		{"secrets.key_file", r.sealingKeys}, {"auth.file", r.access},
 	}
 	for _, s := range steps {
@@ -115,6 +115,17 @@ func (r *reloader) logLevel(_ context.Context, next *configs.Config) (string, er
 	r.level.Set(next.LogLevel())
 	r.running.Log.Level = next.Log.Level
 	return was + " → " + next.Log.Level, nil
+}
+
+// limits takes over the rates of requests.
+func (r *reloader) limits(_ context.Context, next *configs.Config) (string, error) {
+	now, was := next.Limits, &r.running.Limits
+	if requestLimits(next) == requestLimits(r.running) {
+		return "", nil
+	}
+	r.n.server.SetLimits(requestLimits(next))
+	was.Publish, was.Subscribe, was.Read, was.Admin, was.Refused = now.Publish, now.Subscribe, now.Read, now.Admin, now.Refused
+	return fmt.Sprintf("publish: %s, subscribe: %s, read: %s, admin: %s, refused: %s", now.Publish, now.Subscribe, now.Read, now.Admin, now.Refused), nil
 }
 
 func (r *reloader) https(_ context.Context, next *configs.Config) (string, error) {

@@ -116,7 +116,7 @@ func privateKey(text []byte) (crypto.PrivateKey, error) {
 func base(r *http.Request, fields []string) string {
 	var b strings.Builder
 	for _, name := range fields {
-		value := ""
+		var value string
 		switch name {
 		case "@method":
 			value = r.Method

@@ -68,8 +68,9 @@ func attackAsChild(settings string) int {
 	return 0
 }
 
-// again is how long the attacker waits before it opens another connection in place of one that was closed.
-const again = 3 * time.Second
+// again is how long the attacker waits before it opens another connection in place of one that was closed. All begin within a window,
+// so that in the others connections are held rather than made.
+const again = 5 * window
 
 func (a *tenantAttack) run(ctx context.Context) {
 	var all sync.WaitGroup
@@ -78,10 +79,10 @@ func (a *tenantAttack) run(ctx context.Context) {
 			all.Go(func() { a.idle(ctx, i, fmt.Sprint("127.0.0.", host)) })
 		}
 		for range 256 {
-			all.Go(func() { a.body(ctx, i, "body without credentials", "") })
+			all.Go(func() { a.body(ctx, i, "127.0.0.73", "body without credentials", "") })
 		}
 		for range 64 * min(i, 1) { // at node-1 the tenant needs its share of bodies to fill the log
-			all.Go(func() { a.body(ctx, i, "body", "X-API-Key: "+a.Key+"\r\n") })
+			all.Go(func() { a.body(ctx, i, "127.0.0.74", "body", "X-API-Key: "+a.Key+"\r\n") })
 		}
 		for range 128 {
 			all.Go(func() { a.stranger(ctx, i) })
@@ -103,7 +104,7 @@ func (a *tenantAttack) count(kind, outcome string) {
 
 // every calls f again and again, pause after pause, or as often as f can.
 func every(ctx context.Context, pause time.Duration, f func(i int)) {
-	tick := time.NewTicker(1 + mathrand.N(pause)) // not all at the same time
+	tick := time.NewTicker(1 + mathrand.N(min(pause, window))) // not all at the same time
 	select {
 	case <-tick.C:
 		tick.Reset(pause)
@@ -144,9 +145,9 @@ func linger(ctx context.Context, from, to, text string) string {
 }
 
 // body announces a large body and sends one byte of it.
-func (a *tenantAttack) body(ctx context.Context, node int, kind, credentials string) {
+func (a *tenantAttack) body(ctx context.Context, node int, from, kind, credentials string) {
 	every(ctx, again, func(int) {
-		a.count(kind, linger(ctx, attacker, strings.TrimPrefix(a.Nodes[node], "http://"),
+		a.count(kind, linger(ctx, from, strings.TrimPrefix(a.Nodes[node], "http://"),
 			"POST /topics/shared/other HTTP/1.1\r\nHost: "+strings.TrimPrefix(a.Nodes[node], "http://")+"\r\n"+credentials+"Content-Length: 262144\r\n\r\nx"))
 	})
 }
@@ -154,7 +155,7 @@ func (a *tenantAttack) body(ctx context.Context, node int, kind, credentials str
 // idle opens more connections than one address may, and sends nothing.
 func (a *tenantAttack) idle(ctx context.Context, node int, from string) {
 	var all sync.WaitGroup
-	for range clientConnections + 100 {
+	for range clientConnections + 200 {
 		all.Go(func() {
 			every(ctx, again, func(int) { a.count("idle", linger(ctx, from, strings.TrimPrefix(a.Nodes[node], "http://"), "")) })
 		})
@@ -196,7 +197,7 @@ func (a *tenantAttack) do(ctx context.Context, client *http.Client, kind, url st
 // tokens sends tokens that nobody has seen before.
 func (a *tenantAttack) tokens(ctx context.Context, node int) {
 	client := a.client("127.0.0.69")
-	every(ctx, time.Second/50, func(int) {
+	every(ctx, time.Second/30, func(int) {
 		go a.do(ctx, client, "token", a.Nodes[node]+"/topics/shared/other", nil, http.Header{"Cookie": {"Authorization=" + rand.Text()}})
 	})
 }
@@ -204,7 +205,7 @@ func (a *tenantAttack) tokens(ctx context.Context, node int) {
 // keys publishes messages of one byte, each with an idempotency key of its own, and those that another tenant uses.
 func (a *tenantAttack) keys(ctx context.Context, node int) {
 	client := a.client("127.0.0.70")
-	every(ctx, time.Second/60, func(i int) {
+	every(ctx, time.Second/30, func(i int) {
 		key := rand.Text()
 		if i%2 == 0 {
 			key = victimKey(i / 2)
@@ -216,7 +217,7 @@ func (a *tenantAttack) keys(ctx context.Context, node int) {
 // sign sends signed requests, each with a nonce of its own.
 func (a *tenantAttack) sign(ctx context.Context, node int, from, kind, key string) {
 	client := a.client(from)
-	every(ctx, time.Second/40, func(int) {
+	every(ctx, time.Second/20, func(int) {
 		a.do(ctx, client, kind, a.Nodes[node]+"/topics/shared/other", []byte("x"), http.Header{"Geo-Auth": {geoHeader(key, a.Secret, "x")}})
 	})
 }
@@ -241,7 +242,7 @@ func (a *tenantAttack) fill(ctx context.Context) {
 	form := "hub.mode=subscribe&hub.topic=" + a.Nodes[0] + "/topics/shared/large&hub.retry.max_attempts=1&hub.callback=" + a.Hook
 	a.do(ctx, client, "subscribe", a.Nodes[0]+"/hub", []byte(form), asKey("application/x-www-form-urlencoded"))
 	large := make([]byte, 300<<10)
-	every(ctx, time.Second/20, func(i int) {
+	every(ctx, time.Second/10, func(i int) {
 		_, _ = rand.Read(large)
 		switch {
 		case i%20 == 10:

@@ -26,9 +26,9 @@ import (
 // What one tenant may have in TestHostileTenant.
 const (
 	clientConnections = 300 // limits.connections
-	keysQuota         = 200 // idempotency_keys
-	noncesQuota       = 200 // nonces_per_minute
-	refusedBudget     = 120 // limits.refused, per minute and node
+	keysQuota         = 50  // idempotency_keys
+	noncesQuota       = 50  // nonces_per_minute
+	refusedBudget     = 60  // limits.refused, per minute and node
 	retained          = 4 * mib
 
 	// diskBound is what may be on a node's disk: what is retained (and what was before a file of the log is removed), as many dead
@@ -84,7 +84,7 @@ links:
 rules:
   - {name: tenants, may: [publish, subscribe, unsubscribe, read, topic.register], topics: ["shared/*"], who: [{scope: tenant}]}
   - {name: operate, may: [admin.*], who: [{role: operator}]}
-quotas: {default: {idempotency_keys: %d, nonces_per_minute: %d}, operator: {nonces_per_minute: 0}}
+quotas: {default: {idempotency_keys: %d, nonces_per_minute: %d}, key/ba9876543210: {idempotency_keys: 0}}
 `, service.URL, secret, secret, sum, sum, sum, quotaOr("keys", keysQuota), quotaOr("nonces", noncesQuota))
 	if err := errors.Join(os.WriteFile(file, []byte(text), 0o600), os.WriteFile(secret, []byte(geoSecret), 0o600)); err != nil {
 		t.Fatal(err)
@@ -146,6 +146,11 @@ type usage struct{ memory, heap, disk, connections, bodies, goroutines, files fl
 func (u usage) String() string {
 	return fmt.Sprintf("%.1f MiB of memory, %.1f MiB of heap, %.1f MiB on disk, %.0f connections, %.0f KiB of bodies, %.0f goroutines, %.0f files",
 		u.memory/mib, u.heap/mib, u.disk/mib, u.connections, u.bodies/1024, u.goroutines, u.files)
+}
+
+func (u usage) max(o usage) usage {
+	return usage{max(u.memory, o.memory), max(u.heap, o.heap), max(u.disk, o.disk), max(u.connections, o.connections), max(u.bodies, o.bodies),
+		max(u.goroutines, o.goroutines), max(u.files, o.files)}
 }
 
 func (c *tenantCluster) lookAll() (all []usage) {

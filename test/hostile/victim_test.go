@@ -109,13 +109,14 @@ func (l latency) String() string {
 }
 
 // measure publishes for some windows and returns the median of each percentile over the windows: a single stall of the machine
-// decides nothing.
-func (v *victim) measure(windows int) latency {
+// decides nothing. It calls look after each.
+func (v *victim) measure(windows int, look func()) latency {
 	v.t.Helper()
 	var publish, delivery []time.Duration
 	for range windows {
 		one := v.window()
 		publish, delivery = append(publish, one.publish), append(delivery, one.delivery)
+		look()
 	}
 	return latency{quantile(publish, .5), quantile(delivery, .5)}
 }

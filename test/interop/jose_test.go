@@ -13,8 +13,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"math/big"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -134,11 +132,7 @@ func joseAuthority(t *testing.T, key *ecdsa.PrivateKey) (root *x509.Certificate,
 	ca := &x509.Certificate{Subject: pkix.Name{CommonName: "root"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	root = issue(ca, ca, authority.Public())
 	partner := issue(&x509.Certificate{Subject: pkix.Name{CommonName: "partner"}, KeyUsage: x509.KeyUsageDigitalSignature}, root, key.Public())
-	roots := filepath.Join(t.TempDir(), "roots.pem")
-	if err := os.WriteFile(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if trust, err = protect.LoadTrust(protect.TrustFiles{Roots: []string{roots}}); err != nil {
+	if trust, err = protect.NewTrust(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Raw}), nil); err != nil {
 		t.Fatal(err)
 	}
 	return root, []string{base64.StdEncoding.EncodeToString(partner.Raw)}, trust

@@ -129,7 +129,6 @@ func (respondStage) do(x *exchange) error {
 	n, err := x.stream(resp.body)
 	x.sent = n
 	if err != nil || resp.length >= 0 && n != resp.length {
-		x.cut = true
 		return errors.Join(errCut, err)
 	}
 	return nil
@@ -177,6 +176,9 @@ func (x *exchange) stream(body io.Reader) (int64, error) {
 		return b.WriteTo(x.w)
 	}
 	control := http.NewResponseController(x.w)
+	if strings.HasPrefix(x.resp.header.Get("Content-Type"), "text/event-stream") {
+		_ = control.Flush() // the first event may be a while away, and the caller waits for the header
+	}
 	buf := x.g.buffers.Get().(*[]byte) //nolint:forcetypeassert // it holds nothing else
 	defer x.g.buffers.Put(buf)
 	var n int64

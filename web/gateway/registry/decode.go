@@ -250,7 +250,7 @@ func anything(n *yaml.Node, depth int) any {
 	if depth > maxDepth {
 		return nil
 	}
-	switch n.Kind {
+	switch n.Kind { //nolint:exhaustive // the rest are scalars
 	case yaml.SequenceNode:
 		out := []any{}
 		for _, item := range n.Content {

@@ -100,7 +100,7 @@ func found(r *registry.Router, method, path string) string {
 		return err.Error()
 	}
 	c := m.Choose("", "")
-	switch c.Outcome {
+	switch c.Outcome { //nolint:exhaustive // the rest is below
 	case registry.UnknownVersion:
 		return c.Service.Name + " no such version, but " + strings.Join(m.Versions(), " ")
 	case registry.MethodNotAllowed:

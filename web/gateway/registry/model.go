@@ -315,7 +315,7 @@ type DeliverPolicy struct {
 type Position struct{ Line, Column int }
 
 // Mistake is one thing that is wrong with a registry.
-type Mistake struct {
+type Mistake struct { //nolint:errname // a mistake is data first
 	Position
 	Path   string // such as services[3].versions[0].target
 	Detail string // what is wrong, and what is expected

@@ -45,7 +45,7 @@ func document(t testing.TB, text []byte, dir string) registry.Document {
 	t.Helper()
 	return registry.Collect(text,
 		func(name string) ([]byte, bool) {
-			b, err := os.ReadFile(filepath.Join(dir, name)) //nolint:gosec // files of the tests
+			b, err := os.ReadFile(filepath.Join(dir, name))
 			return b, err == nil
 		},
 		func(name string) (string, bool) { return "secret of " + name, !strings.HasPrefix(name, "UNSET") })
@@ -156,5 +156,37 @@ func TestReferencesAndFilesAreListed(t *testing.T) {
 	}
 	if len(doc.Secrets) != 1 || doc.Secrets["TOKEN"] != "x" {
 		t.Errorf("collected the secrets %v", doc.Secrets)
+	}
+}
+
+// TestJSONIsYAML: also where YAML parsers differ from JSON, and with the place of a mistake.
+func TestJSONIsYAML(t *testing.T) {
+	reg := read(t, registry.Document{Text: []byte("{\n\t\"version\": 1,\n\t\"upstreams\": {\"a\": {\"urls\": [\"http:\\/\\/h\"]}},\r\n\t\"topics\": [{\"match\": \"\\ud83d\\ude00\", \"deliver\": {\"strip\": [\"/x\"]}}]\n}\n")})
+	if reg.Upstreams["a"].URLs[0] != "http://h" || reg.Topics[0].Match != "\U0001F600" {
+		t.Errorf("read %+v", reg)
+	}
+	for text, want := range map[string]string{
+		"{\n  \"version\": 1,\n  \"prefxi\": \"/x\"\n}":             "line 3, column 3: prefxi: unknown key; did you mean prefix?",
+		"{\"version\": \"1\"}":                                      `line 1, column 13: version: got "1", expected a number from 1 to 1, without quotes`,
+		"{\"version\": 1, \"version\": 1}":                          "line 1, column 16: version: is given twice",
+		"{\"version\": 1, \"topics\": [{\"match\": true}]}":         "line 1, column 37: topics[0].match: got true",
+		"{\"version\": 1.5}":                                        `line 1, column 13: version: got "1.5"`,
+		"{\"version\": 1, \"prefix\": null}":                        "line 1, column 26: prefix: has no value",
+		"{\"version\": 1, \"prefix\": \"/a\"} x":                    "not valid YAML",
+		"{\"version\": 1, ":                                         "not valid YAML",
+		strings.Repeat("{\"a\":", 2000) + strings.Repeat("}", 2000): "",
+	} {
+		reg, mistakes := registry.Read(registry.Document{Text: []byte(text)}, nil)
+		if reg != nil || len(mistakes) == 0 {
+			t.Errorf("%.60s: accepted", text)
+			continue
+		}
+		var said []string
+		for _, m := range mistakes {
+			said = append(said, m.Error())
+		}
+		if !strings.Contains(strings.Join(said, "\n"), want) {
+			t.Errorf("%.60s: got %q, want %q", text, said, want)
+		}
 	}
 }

@@ -25,7 +25,7 @@ const schemaFile = "../../../configs/gateway.schema.json"
 // TestPublishedSchema compares the schema that editors find beside the example with the one that check uses.
 func TestPublishedSchema(t *testing.T) {
 	if *update {
-		if err := os.WriteFile(schemaFile, registry.Schema(), 0o644); err != nil { //nolint:gosec // as all files of the project
+		if err := os.WriteFile(schemaFile, registry.Schema(), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -53,7 +53,7 @@ func compiled(t testing.TB) *jsonschema.Schema {
 
 // value returns a YAML text as JSON has it; dates are texts.
 func value(n *yaml.Node) any {
-	switch n.Kind {
+	switch n.Kind { //nolint:exhaustive // the rest are scalars
 	case yaml.DocumentNode:
 		return value(n.Content[0])
 	case yaml.SequenceNode:

@@ -39,7 +39,10 @@ func treeOf(text []byte, s *shape, m *mistakes) *tree {
 		}
 		return &tree{root: root, plain: true}
 	}
-	root := readYAML(text, m)
+	root := readJSON(text)
+	if root == nil {
+		root = readYAML(text, m)
+	}
 	if root == nil {
 		return nil
 	}
@@ -70,9 +73,14 @@ func readYAML(text []byte, m *mistakes) *yaml.Node {
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var doc, second yaml.Node
 	err := decoder.Decode(&doc)
-	if err == nil && decoder.Decode(&second) != io.EOF {
-		m.add(positionOf(&second), nil, "a second document starts here, expected only one")
-		return nil
+	if err == nil {
+		switch more := decoder.Decode(&second); {
+		case more == nil:
+			m.add(positionOf(&second), nil, "a second document starts here, expected only one")
+			return nil
+		case !errors.Is(more, io.EOF):
+			err = more
+		}
 	}
 	switch {
 	case errors.Is(err, io.EOF):

@@ -162,7 +162,7 @@ func (w *walk) any(n *yaml.Node, where *place, depth int) {
 		w.fail(n, where, "anchors, aliases and tags are not possible here, expected the value itself")
 		return
 	}
-	switch n.Kind {
+	switch n.Kind { //nolint:exhaustive // the rest has nothing below
 	case yaml.SequenceNode:
 		for i, item := range n.Content {
 			w.any(item, where.nth(i), depth+1)

@@ -140,7 +140,7 @@ func TestDeliveriesAreEncryptedToTheSubscriber(t *testing.T) {
 		t.Error("the policy is not applied")
 	}
 	sent, kind, err := p.Encrypt("b", []byte(`{"id":1}`), "application/json", key)
-	if err != nil || kind != "application/jose" || bytes.Contains(sent, []byte("id")) {
+	if err != nil || kind != "application/jose" || bytes.Contains(sent, []byte(`"id":1`)) {
 		t.Fatalf("%s %s (%v)", kind, sent, err)
 	}
 	pem := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(private)})
@@ -304,7 +304,7 @@ func TestDeliveriesAreStripped(t *testing.T) {
 	if large.reads != 1 {
 		t.Errorf("a message was transformed %d times for 20 subscriptions", large.reads)
 	}
-	for i := range 1000 { // what is remembered is bounded
+	for i := range 200 { // what is remembered is bounded
 		if _, err := d.Transform(message(uint64(100+i), "application/json", `{"n":"`+strings.Repeat("y", 100_000)+`"}`), nil); err != nil {
 			t.Fatal(err)
 		}

@@ -20,7 +20,7 @@ func TestSlowUpstream(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
 	wait := func() { <-release }
-	const limit = 100 * time.Millisecond
+	const limit = 300 * time.Millisecond
 	cfg := func(url string) upstream.Config {
 		return upstream.Config{URLs: []string{url}, Timeout: limit, IdleTimeout: limit}
 	}
