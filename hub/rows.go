@@ -261,7 +261,7 @@ func (l *Loader) Add(k RowKey, value []byte) error {
 
 func (l *Loader) add(k RowKey, value []byte) error {
 	s := l.s
-	switch k.Table {
+	switch k.Table { //nolint:exhaustive // the others are addSetting's
 	case TableMeta:
 		return proto.Unmarshal(value, &s.meta)
 	case TableTopic:
@@ -320,6 +320,14 @@ func (l *Loader) add(k RowKey, value []byte) error {
 		})
 	case TableMessageBlob:
 		return decodeRow(value, func(r *hubpb.MessageBlobRow) { l.blobs = append(l.blobs, r) })
+	}
+	return l.addSetting(k, value)
+}
+
+// addSetting adds a row about the hub itself: the gateway, credentials, nodes and access.
+func (l *Loader) addSetting(k RowKey, value []byte) error {
+	s := l.s
+	switch k.Table { //nolint:exhaustive // the others are add's
 	case TableGateway:
 		return decodeRow(value, func(r *hubpb.GatewayRow) { s.gateway = r })
 	case TableFetched:

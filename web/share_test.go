@@ -218,6 +218,10 @@ type upper struct{}
 func (upper) DeliveryPolicy(string) (hub.DeliveryPolicy, bool) { return upper{}, true }
 func (upper) Headers() []hub.Header                            { return nil }
 func (upper) Transforms() bool                                 { return true }
+func (upper) Encrypts() bool                                   { return false }
+func (upper) Encrypt([]byte, string, string) ([]byte, string, error) {
+	return nil, "", errors.New("nothing is encrypted")
+}
 func (upper) Transform(m *hub.Message, _ hub.PartReader) ([]byte, error) {
 	if string(m.Body) == "broken" {
 		return nil, errors.New("it is broken")

@@ -129,7 +129,6 @@ func (respondStage) do(x *exchange) error {
 	n, err := x.stream(resp.body)
 	x.sent = n
 	if err != nil || resp.length >= 0 && n != resp.length {
-		x.cut = true
 		return errors.Join(errCut, err)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ type route1 struct {
 	service int
 	line    int
 	uri     string // as written
+	all     bool   // a retired version without methods, which answers every one
 }
 
 func (c *checker) services() {
@@ -40,8 +42,13 @@ func (c *checker) service(i int, s *Service) {
 	path := in("services", i)
 	c.uri(s.URI, s.Wildcard, below(path, "uri"))
 	c.claim(i, s, s.URI, below(path, "uri"))
+	given := map[string]bool{s.URI: true}
 	for j, a := range s.Aliases {
 		at := below(path, "aliases", j, "uri")
+		if given[a.URI] {
+			c.failf(at, "%s is given twice, expected each URI of a service once", s.FullURI(a.URI))
+		}
+		given[a.URI] = true
 		if n, _ := find(c.root, at); n != nil {
 			if _, wildcard := cutWildcard(n.Value); wildcard != s.Wildcard {
 				c.failf(at, "got %q, expected an alias to end in /* if and only if the service's URI does", clip(n.Value))
@@ -115,22 +122,27 @@ func (c *checker) claim(i int, s *Service, uri string, path []any) {
 	told := false
 	for j := range s.Versions {
 		v := &s.Versions[j]
-		methods := v.Methods
-		if len(methods) == 0 {
-			methods = []string{""}
+		// The entry without a method is the first version of this name here, whatever its methods.
+		whole := routeKey{uri: shape, version: v.Version}
+		here := &route1{service: i, line: s.Position.Line, uri: uri, all: len(v.Methods) == 0}
+		first := c.routes[whole]
+		if first == nil {
+			c.routes[whole] = here
+		} else if !first.all && !here.all {
+			first = nil // only the same method is a mistake
 		}
-		for _, method := range methods {
+		for _, method := range v.Methods {
 			key := routeKey{shape, v.Version, method}
-			first := c.routes[key]
-			switch {
-			case first == nil:
-				c.routes[key] = &route1{service: i, line: s.Position.Line, uri: uri}
-			case told || first.service == i && first.uri == uri:
-			default:
-				told = true
-				c.failf(path, "%s %s in version %s is also served by services[%d] (%s, line %d); expected each method, URI and version once",
-					method, uri, v.Version, first.service, c.reg.Services[first.service].Name, first.line)
+			if c.routes[key] == nil {
+				c.routes[key] = here
+			} else if first == nil {
+				first = c.routes[key]
 			}
+		}
+		if first != nil && !told && (first.service != i || first.uri != uri) {
+			told = true
+			c.failf(path, "%s %s in version %s is also served by services[%d] (%s, line %d); expected each method, URI and version once",
+				cmp.Or(strings.Join(v.Methods, ","), "any method of"), uri, v.Version, first.service, c.reg.Services[first.service].Name, first.line)
 		}
 	}
 	key := routeKey{uri: shape}

@@ -86,10 +86,14 @@ func badRegistries() map[string]bad {
 			"services[0].default: is missing"},
 		"version twice": {with("", "- {name: s, uri: s, default: \"1\", versions: [{version: \"1\", target: \"a:/\", methods: [GET]}, {version: \"1\", target: \"a:/\", methods: [POST]}]}"),
 			"versions[1].version: version 1 is given twice"},
-		"name twice":           {two("s", "x", "s", "y", ""), "services[1].name: s is also the name of services[0] (line 5)"},
-		"URI twice":            {two("s", "x", "t", "x", ""), "services[1].uri: GET x in version 1 is also served by services[0] (s, line 5)"},
+		"name twice": {two("s", "x", "s", "y", ""), "services[1].name: s is also the name of services[0] (line 5)"},
+		"URI twice":  {two("s", "x", "t", "x", ""), "services[1].uri: GET x in version 1 is also served by services[0] (s, line 5)"},
+		"retired twin": {with("", "- {name: s, uri: x, default: \"2\", versions: [{version: \"1\", status: retired, sunset_at: 2026-01-01}, {version: \"2\", target: \"a:/\", methods: [GET]}]}\n"+
+			"- {name: t, uri: x, versions: [{version: \"1\", target: \"a:/\", methods: [POST]}]}"), "services[1].uri: POST x in version 1 is also served by services[0] (s, line 5)"},
+		"other methods":        {strings.Replace(two("s", "x", "t", "x", ""), "methods: [GET]", "methods: [POST]", 1), ""},
 		"alias is a URI":       {two("s", "x", "t", "y", "aliases: [{uri: x}], "), "services[1].aliases[0].uri: GET x in version 1 is also served by services[0]"},
-		"own URI as alias":     {two("s", "x", "t", "y", "aliases: [{uri: z}, {uri: z}], "), ""},
+		"own URI as alias":     {two("s", "x", "t", "y", "aliases: [{uri: z}, {uri: y}], "), "services[1].aliases[1].uri: y is given twice"},
+		"alias twice":          {two("s", "x", "t", "y", "aliases: [{uri: z}, {uri: z}], "), "services[1].aliases[1].uri: z is given twice"},
 		"parts differ by name": {two("s", "x/{a}", "t", "x/{b}", ""), "GET x/{b} in version 1 is also served by services[0]"},
 		"leading slash":        {two("s", "/x", "t", "y", ""), `services[0].uri: got "/x", expected a relative URI`},
 		"empty segment":        {two("s", "x//y", "t", "y", ""), `services[0].uri: got "x//y", expected a relative URI`},
@@ -144,9 +148,17 @@ func badRegistries() map[string]bad {
 		"bad topic pattern":    {"version: 1\ntopics: [{match: \"a/**/b\", deliver: {strip: [/x]}}]\n", "topics[0].match: has ** in the middle"},
 		"idle topic":           {"version: 1\ntopics: [{match: a}]\n", "topics[0]: does nothing"},
 		"bad host":             {"version: 1\ntopics: [{match: a, subscribe: {callback_hosts: [\"*x.example\"]}}]\n", "callback_hosts[0]: got"},
-		"too many aliases":     {two("s", "x", "t", "y", "aliases: ["+strings.Repeat("{uri: z}, ", 101)+"], "), "services[1].aliases: 101 entries, expected at most 100"},
+		"too many aliases":     {two("s", "x", "t", "y", "aliases: ["+manyAliases(101)+"], "), "services[1].aliases: 101 entries, expected at most 100"},
 		"bad pointer":          {"version: 1\ntopics: [{match: a, deliver: {strip: [x]}}]\n", `strip[0]: got "x", expected a JSON pointer`},
 	}
+}
+
+func manyAliases(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "{uri: z%d}, ", i)
+	}
+	return b.String()
 }
 
 // two returns two services; more stands in the second.
