@@ -118,7 +118,7 @@ func (s *State) announce(kind string, sub *Subscription, fx *Effects, add func(*
 	if add != nil {
 		add(&e)
 	}
-	s.append(t, Message{ContentType: "application/json", Body: e.appendJSON(nil)}, fx)
+	s.append(t, Message{ContentType: "application/json", Body: e.json()}, fx)
 }
 
 // announceFailed announces a request that came to nothing. Of a subscription that belongs to somebody else it tells
@@ -146,7 +146,7 @@ func (s *State) announceFailed(f *FailedRequest, fx *Effects) {
 		e.Owner = f.Owner
 	}
 	tell(&e)
-	s.append(t, Message{ContentType: "application/json", Body: e.appendJSON(nil)}, fx)
+	s.append(t, Message{ContentType: "application/json", Body: e.json()}, fx)
 }
 
 // stamp formats a time of the fold (Unix nanoseconds) for JSON.

@@ -6,10 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// appendJSON appends the message as JSON. Its bytes are part of the fold: they are those that encoding/json wrote when
+// json returns the message as JSON. Its bytes are part of the fold: they are those that encoding/json wrote when
 // the format was fixed, whatever it writes today (testdata/golden/lifecycle).
-func (e *Lifecycle) appendJSON(b []byte) []byte {
-	o := jsonObject{b: append(b, '{')}
+func (e *Lifecycle) json() []byte {
+	o := jsonObject{b: []byte{'{'}}
 	o.text("id", e.ID)
 	o.text("type", e.Type)
 	o.text("time", e.Time)

@@ -94,7 +94,7 @@ func (s *State) mark(t *Topic, l *TopicLifecycle, fx *Effects) {
 			e.SunsetAt = stamp(nanos(l.SunsetAt))
 		}
 	}
-	s.append(events, Message{ContentType: "application/json", Body: e.appendJSON(nil)}, fx)
+	s.append(events, Message{ContentType: "application/json", Body: e.json()}, fx)
 }
 
 // retireTopics retires topics whose sunset has passed by the log's clock.
