@@ -37,5 +37,5 @@ func (s *Service) checkContentOptions(r *SubscribeRequest) error {
 	case !content.References():
 		return &Error{Code: CodeForbidden, Param: contentParam, Message: "is reference, which this topic does not offer; expected body, or a topic whose owner offers references (quorumhub topics content)"}
 	}
-	return s.knowsLevel(levelGateway, "content by reference")
+	return s.knowsGateway("content by reference")
 }

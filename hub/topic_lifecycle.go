@@ -184,7 +184,7 @@ func (s *Service) SetTopicLifecycle(ctx context.Context, topic string, m *TopicM
 		}
 		ev.Lifecycle = l.pb()
 	}
-	if err := s.knowsLevel(levelGateway, "deprecating a topic"); err != nil {
+	if err := s.knowsGateway("deprecating a topic"); err != nil {
 		return err
 	}
 	_, err := s.propose(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicLifecycleSet{TopicLifecycleSet: ev}})
