@@ -42,6 +42,7 @@ func (e *Lifecycle) json() []byte {
 	o.textIfAny("successor", e.Successor)
 	o.textIfAny("deprecated_at", e.DeprecatedAt)
 	o.textIfAny("sunset_at", e.SunsetAt)
+	o.textIfAny("key_ends_at", e.KeyEndsAt)
 	o.textIfAny("reason", e.Reason)
 	o.textIfAny("owner", e.Owner)
 	return append(o.b, '}')

@@ -270,6 +270,7 @@ func (l *Loader) add(k RowKey, value []byte) error {
 		return decodeRow(value, func(r *hubpb.SubscriptionRow) {
 			sub := subscriptionFromRow(r)
 			s.subs[sub.ID] = sub
+			s.countKeyNotice(sub, 1)
 		})
 	case TableCursor:
 		return decodeRow(value, func(r *hubpb.CursorRow) { l.cursors[SubscriptionID(k.ID)] = cursorFromRow(r) })

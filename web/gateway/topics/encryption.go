@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"quorumhub/hub"
 	"quorumhub/web/gateway/protect"
 	"quorumhub/web/gateway/registry"
 )
@@ -132,4 +133,28 @@ func (k *recipients) remember(id sealedKey, encrypted []byte) {
 		k.next = (k.next + 1) % maxSealed
 	}
 	k.sealed[id] = encrypted
+}
+
+// KeyNotice returns how near the end of a subscription's key is: the first end in its chain of certificates. One that cannot be encrypted
+// to, because it was revoked, say, has ended.
+func (p *Policies) KeyNotice(topic, key string) (hub.KeyNotice, time.Time) {
+	if one := p.of(topic); one != nil && one.broken != nil {
+		return hub.KeyNotSoon, time.Time{} // that is not the subscriber's to mend
+	}
+	r, err := p.recipient(topic, key)
+	if err != nil {
+		return hub.KeyEnded, time.Time{}
+	}
+	switch protect.NoticeOf(r.Ends(), p.o.Clock()) {
+	case protect.WithinMonth:
+		return hub.KeyWithinMonth, r.Ends()
+	case protect.WithinWeek:
+		return hub.KeyWithinWeek, r.Ends()
+	case protect.WithinDay:
+		return hub.KeyWithinDay, r.Ends()
+	case protect.Ended:
+		return hub.KeyEnded, r.Ends()
+	default:
+		return hub.KeyNotSoon, r.Ends()
+	}
 }

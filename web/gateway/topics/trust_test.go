@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"quorumhub/hub"
 	"quorumhub/web/gateway/registry"
 	"quorumhub/web/gateway/topics"
 )
@@ -117,7 +118,16 @@ func TestKeysOfSubscriptionsMustBeTrusted(t *testing.T) {
 	if other, _, err := p.Encrypt("b", []byte("x"), "text/html", trusted); err != nil || string(other) == string(first) {
 		t.Errorf("content of another type is taken for the same (%v)", err)
 	}
+	if n, ends := p.KeyNotice("b", trusted); n != hub.KeyWithinDay || time.Until(ends) > time.Hour {
+		t.Errorf("the key ends at %v: %q", ends, n)
+	}
+	if n, _ := p.KeyNotice("other", bare); n != hub.KeyNotSoon {
+		t.Errorf("a key without a certificate: %q", n)
+	}
 	apply(partners.revoking(serial))
+	if n, _ := p.KeyNotice("b", trusted); n != hub.KeyEnded {
+		t.Errorf("a key that was revoked: %q", n)
+	}
 	if sent, _, err := p.Encrypt("b", []byte("x"), "text/plain", trusted); err == nil {
 		t.Errorf("encrypted to a certificate that was revoked: %s", sent)
 	}
