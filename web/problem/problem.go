@@ -267,6 +267,18 @@ func OneLine(s string) string {
 	}, strings.ToValidUTF8(s, "?"))
 }
 
+// maxTold is how much of a text from elsewhere a problem tells, in bytes.
+const maxTold = 320
+
+// Clip shortens a text that contains what a client has sent, for a problem: in its middle, because such texts begin with what
+// is wrong and end with what is expected.
+func Clip(s string) string {
+	if len(s) <= maxTold {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxTold/2], "") + "..." + strings.ToValidUTF8(s[len(s)-maxTold/2:], "")
+}
+
 // Quote shortens text from a client and quotes it for an error message.
 func Quote(s string) string {
 	if len(s) > 80 {
