@@ -24,9 +24,16 @@ type benchCmd struct {
 	HubBinary string        `type:"existingfile" placeholder:"FILE" help:"The quorumhub binary to measure. Default: this program."`
 	DataDir   string        `type:"existingdir" placeholder:"DIR" help:"Where the hubs keep their data during the run. Default: the directory for temporary files."`
 	Pprof     string        `type:"path" placeholder:"DIR" help:"Save a CPU profile of the hub for each phase in this directory."`
+
+	// Helper is another process of a measurement, which the benchmark starts itself.
+	Helper string `hidden:""`
+	Of     string `hidden:""`
 }
 
 func (c *benchCmd) Run(ctx context.Context, s Streams) error {
+	if c.Helper != "" {
+		return bench.Help(ctx, c.Helper, c.Of, s.In, s.Out)
+	}
 	binary := c.HubBinary
 	if binary == "" {
 		var err error

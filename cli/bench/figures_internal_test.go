@@ -108,3 +108,13 @@ func TestPhasesBySelection(t *testing.T) {
 		seen[name] = true
 	}
 }
+
+// What slows both halves of a pair leaves its ratio alone; medians of each half would not show 0.5 here.
+func TestPairedRatio(t *testing.T) {
+	if got := pairedRatio([]float64{50, 5, 30, 40}, []float64{100, 10, 60, 20}); got != 0.5 {
+		t.Errorf("got %v", got)
+	}
+	if got := pairedRatio([]float64{1, 1}, []float64{0}); got != 0 {
+		t.Errorf("without a raw figure: %v", got)
+	}
+}

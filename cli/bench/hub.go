@@ -35,6 +35,7 @@ type child struct {
 	began  time.Time
 	ended  chan struct{}
 	client *http.Client
+	key    string // an API key for requests to the hub's own routes; empty: none
 }
 
 // place is a hub's addresses, directory and peers.
@@ -143,25 +144,30 @@ func start(binary string, p place, env, more []string) (*child, error) {
 	c.cmd = exec.Command(binary, "serve", "--config", config)
 	c.cmd.Env = append(withoutHub(os.Environ()), env...)
 	c.cmd.Stdout, c.cmd.Stderr = output, output
-	c.cmd.SysProcAttr = childAttributes()
 
 	c.began = time.Now()
+	if err := spawn(c.cmd, c.ended); err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w", binary, err), output.Close())
+	}
+	return c, nil
+}
+
+// spawn starts a process that does not outlive this one, and closes ended when it has exited.
+func spawn(cmd *exec.Cmd, ended chan<- struct{}) error {
+	cmd.SysProcAttr = childAttributes()
 	started := make(chan error)
 	go func() {
 		// The kernel kills the child when the thread that started it ends (see childAttributes).
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		err := c.cmd.Start()
+		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = c.cmd.Wait() // ProcessState has the result
-			close(c.ended)
+			_ = cmd.Wait() // ProcessState has the result
+			close(ended)
 		}
 	}()
-	if err := <-started; err != nil {
-		return nil, errors.Join(fmt.Errorf("start %s: %w", binary, err), output.Close())
-	}
-	return c, nil
+	return <-started
 }
 
 // started waits until the hub is ready, and kills it if that fails.
@@ -210,7 +216,14 @@ func (c *child) get(ctx context.Context, path string) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	c.sign(req)
 	return do(c.client, req)
+}
+
+func (c *child) sign(req *http.Request) {
+	if c.key != "" {
+		req.Header.Set("X-Api-Key", c.key)
+	}
 }
 
 func (c *child) form(ctx context.Context, form url.Values) (answer, error) {
@@ -311,7 +324,17 @@ func kibibytes(status []byte, name string) (int64, error) {
 
 // cpu returns the processor time used by all nodes of the hub.
 func (c *child) cpu() (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
+	used, err := cpuOf(c.cmd.Process.Pid)
+	for _, o := range c.others {
+		its, e := o.cpu()
+		used, err = used+its, errors.Join(err, e)
+	}
+	return used, err
+}
+
+// cpuOf returns the processor time that a process has used.
+func cpuOf(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
@@ -322,15 +345,7 @@ func (c *child) cpu() (time.Duration, error) {
 	}
 	user, err1 := strconv.ParseInt(fields[11], 10, 64)
 	system, err2 := strconv.ParseInt(fields[12], 10, 64)
-	used := time.Duration(user+system) * 10 * time.Millisecond
-	for _, o := range c.others {
-		its, err := o.cpu()
-		if err != nil {
-			return 0, err
-		}
-		used += its
-	}
-	return used, errors.Join(err1, err2)
+	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err1, err2)
 }
 
 func (c *child) log() string {

@@ -23,6 +23,8 @@ func phases() []phase {
 		footprintPhase(),
 		idlePhase(),
 		churnPhase(),
+		gatewayPhase(),
+		gatewayMemoryPhase(),
 	}
 }
 

@@ -36,6 +36,7 @@ func (b *bench) saveProfile(ctx context.Context, c *child, name string, seconds 
 	if err != nil {
 		return err
 	}
+	c.sign(req)
 	got, err := do(&http.Client{Transport: c.client.Transport}, req) // ctx limits the time
 	if err != nil {
 		return fmt.Errorf("CPU profile: %w", err)

@@ -80,3 +80,35 @@ func TestBenchMeasuresACluster(t *testing.T) {
 		t.Errorf("left behind: %v %v", left, err)
 	}
 }
+
+// The gateway is measured beside a reverse proxy, without and with credentials, and so is the memory of bodies; nothing is left behind.
+func TestBenchMeasuresTheGateway(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), hubtest.Binary(t), "bench", "--quick", "--duration", "500ms",
+		"--phases", "gateway-get,gateway-memory", "--json", "--data-dir", dir)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	var report bench.Report
+	if err := json.Unmarshal(out, &report); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	compared := map[string]bool{"gateway-get": true, "gateway-get-p50": false, "gateway-get-keyed": true, "gateway-get-keyed-p50": false, "gateway-memory": false}
+	for _, r := range report.Results {
+		raw, ok := compared[r.Phase]
+		if !ok {
+			t.Errorf("%s was not selected, or comes twice", r.Phase)
+		}
+		delete(compared, r.Phase)
+		if r.Value <= 0 || r.Problem != "" || raw && (r.Raw == nil || r.Raw.Median <= 0 || r.Ratio <= 0 || r.Latency.Count == 0 || r.RawLatency.Count == 0) {
+			t.Errorf("%s measured nothing: %+v", r.Phase, r)
+		}
+	}
+	if len(compared) > 0 {
+		t.Errorf("not measured: %v", compared)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+}

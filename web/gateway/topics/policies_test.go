@@ -139,7 +139,7 @@ func TestDeliveriesAreEncryptedToTheSubscriber(t *testing.T) {
 	if d, ok := p.DeliveryPolicy("b"); !ok || !d.Encrypts() || d.Transforms() {
 		t.Error("the policy is not applied")
 	}
-	sent, kind, err := p.Encrypt([]byte(`{"id":1}`), "application/json", key)
+	sent, kind, err := p.Encrypt("b", []byte(`{"id":1}`), "application/json", key)
 	if err != nil || kind != "application/jose" || bytes.Contains(sent, []byte(`"id":1`)) {
 		t.Fatalf("%s %s (%v)", kind, sent, err)
 	}
@@ -152,7 +152,7 @@ func TestDeliveriesAreEncryptedToTheSubscriber(t *testing.T) {
 		t.Errorf("opened: %s as %s (%v)", plain, cty, err)
 	}
 	now = now.Add(2 * time.Minute)
-	if sent, _, err := p.Encrypt([]byte("x"), "text/plain", key); err == nil {
+	if sent, _, err := p.Encrypt("b", []byte("x"), "text/plain", key); err == nil {
 		t.Errorf("encrypted to a certificate that has ended: %s", sent)
 	}
 }
