@@ -13,10 +13,16 @@ import (
 	"quorumhub/web/gateway/registry"
 )
 
-// ofTheGateway are fields of a response that only the gateway says, or that mean something else at its origin.
-var ofTheGateway = []string{correlationHeader, "Set-Cookie", "Set-Cookie2", "Www-Authenticate", "Server", "X-Powered-By", "X-Aspnet-Version", "X-Aspnetmvc-Version",
-	"Strict-Transport-Security", "Public-Key-Pins", "Clear-Site-Data", "Service-Worker-Allowed", "Nel", "Report-To", "Reporting-Endpoints", "Refresh",
-	"Deprecation", "Sunset", "Ratelimit", "Ratelimit-Policy", "X-Hub-Message-Id", "X-Accel-Redirect", "X-Sendfile"}
+// isOfTheGateway reports whether only the gateway says a field of a response, or it means something else at its origin.
+func isOfTheGateway(name string) bool {
+	switch name {
+	case correlationHeader, "Set-Cookie", "Set-Cookie2", "Www-Authenticate", "Server", "X-Powered-By", "X-Aspnet-Version", "X-Aspnetmvc-Version",
+		"Strict-Transport-Security", "Public-Key-Pins", "Clear-Site-Data", "Service-Worker-Allowed", "Nel", "Report-To", "Reporting-Endpoints", "Refresh",
+		"Deprecation", "Sunset", "Ratelimit", "Ratelimit-Policy", "X-Hub-Message-Id", "X-Accel-Redirect", "X-Sendfile":
+		return true
+	}
+	return false
+}
 
 func isCORS(name string) bool { return strings.HasPrefix(name, "Access-Control-") }
 
