@@ -103,13 +103,13 @@ func (r *Rule) Check() error {
 	}
 	var common map[string]bool // names that every pattern binds
 	for i, t := range slices.Concat(r.Topics, r.Resources) {
-		bound, err := map[string]bool(nil), error(nil)
-		if i < len(r.Topics) {
-			if bound, err = checkPattern(t); err != nil {
-				return fmt.Errorf("%s: topics: %q: %w", r.Name, t, err)
-			}
-		} else if bound, err = checkResourcePattern(t); err != nil {
-			return fmt.Errorf("%s: resources: %q: %w", r.Name, t, err)
+		check, key := checkPattern, "topics"
+		if i >= len(r.Topics) {
+			check, key = checkResourcePattern, "resources"
+		}
+		bound, err := check(t)
+		if err != nil {
+			return fmt.Errorf("%s: %s: %q: %w", r.Name, key, t, err)
 		}
 		if i == 0 {
 			common = bound

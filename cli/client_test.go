@@ -132,7 +132,7 @@ func TestListsFollowEveryPage(t *testing.T) {
 	if strings.Contains(got.out, "\x1b") {
 		t.Error("an escape sequence from the hub reaches the terminal")
 	}
-	if fields := strings.Fields(strings.Split(got.out, "\n")[1]); strings.Join(fields, " ") != "news 10 3 12 2 -" {
+	if fields := strings.Fields(strings.Split(got.out, "\n")[1]); strings.Join(fields, " ") != "news 10 3 12 2 - active" {
 		t.Errorf("got %v", fields)
 	}
 

@@ -94,7 +94,8 @@ func TestPoliciesAndTheEndOfATopic(t *testing.T) {
 	do("topics", "revoke", "orders").says(t, 0, "the references to all messages of orders up to the newest are revoked")
 	do("topics", "revoke", "orders", "--message", "9999").says(t, 4, "offset")
 	do("topics", "revoke", "orders", "--message", "x").says(t, 2, "expected a message ID such as 12-34")
-	do("topics", "content", "orders", "body").says(t, 0, "orders gives out its content in the deliveries\n")
+	do("topics", "content", "orders", "reference", "--require-encryption").says(t, 0, "orders gives out its content encrypted, by reference (uses: 3, within 1d, by whoever has the reference)")
+	do("topics", "content", "orders", "body", "--require-encryption=false").says(t, 0, "orders gives out its content in the deliveries\n")
 	do("topics", "deprecate", "orders", "--successor", "orders/v2", "--sunset", sunset).says(t, 0, "orders is deprecated until "+sunset+"T00:00:00Z, use orders/v2")
 	do("topics").says(t, 0, "deprecated until")
 	if _, h := publish(`{"id":2,"internal":"secret"}`); h.Get("Deprecation") == "" || !strings.Contains(h.Get("Link"), "/topics/orders/v2") {

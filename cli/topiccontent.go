@@ -16,11 +16,14 @@ import (
 // topicContent describes how subscriptions get a topic's content, for people.
 func topicContent(t *client.Topic) string {
 	content, share := "in the deliveries", t.Share
+	if t.RequireEncryption {
+		content = "encrypted, " + content
+	}
 	switch {
 	case share == nil:
 		return content
 	case t.Content == "reference":
-		content = "by reference"
+		content = strings.Replace(content, "in the deliveries", "by reference", 1)
 	default:
 		content += ", or by reference for those who ask"
 	}
@@ -38,6 +41,7 @@ type topicContentCmd struct {
 	Uses    *int   `help:"How often a reference may be used; default: 3." placeholder:"N"`
 	For     string `help:"How long a reference is good, such as 10m, 24h or 7d; default: 24h." placeholder:"DURATION"`
 	Require string `enum:"ticket,same-principal" default:"ticket" help:"Who may use a reference: whoever has it (ticket), or the owner of the subscription only (same-principal)."`
+	Encrypt *bool  `name:"require-encryption" help:"Whether subscriptions must name a key to encrypt to; without this, that stays as it is."`
 	JSON    bool   `name:"json" help:"Print the topic as JSON."`
 }
 
@@ -54,6 +58,9 @@ func (c *topicContentCmd) Run(ctx context.Context, s Streams) error {
 	body := map[string]any{"content": c.Mode}
 	if c.Mode == "offer" {
 		body["content"] = "body"
+	}
+	if c.Encrypt != nil {
+		body["require_encryption"] = *c.Encrypt
 	}
 	if c.Mode != "body" {
 		share := map[string]any{"require": c.Require}

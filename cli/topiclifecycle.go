@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-
 	"net/http"
 	"net/url"
 	"time"

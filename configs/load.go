@@ -132,7 +132,7 @@ func load(fileName string, file []byte, env, set []string) (*Config, error) {
 
 // reservedEnv returns variables with the hub's prefix that belong to other commands and not to the configuration.
 func reservedEnv() []string {
-	return []string{EnvPrefix + "HUB", EnvPrefix + "TOKEN", EnvPrefix + "CA", EnvPrefix + "CONFIG"}
+	return []string{EnvPrefix + "HUB", EnvPrefix + "TOKEN", EnvPrefix + "CA", EnvPrefix + "CONFIG", EnvPrefix + "CALL_SECRET"}
 }
 
 func readEnv(env []string, known *names) (layer, []Problem) {

@@ -24,7 +24,7 @@ func (o *DispatcherOptions) push(ctx context.Context, e *Endpoint, m *hub.Messag
 		return o.undressed(m, topic, err)
 	}
 	if encrypts {
-		if err := o.encrypt(&c, m, e.key); err != nil {
+		if err := o.encrypt(&c, m, topic, e.key); err != nil {
 			return o.undressed(m, topic, err)
 		}
 	}
@@ -32,7 +32,7 @@ func (o *DispatcherOptions) push(ctx context.Context, e *Endpoint, m *hub.Messag
 }
 
 // encrypt encrypts the content to a subscription's key.
-func (o *DispatcherOptions) encrypt(c *Content, m *hub.Message, key string) error {
+func (o *DispatcherOptions) encrypt(c *Content, m *hub.Message, topic, key string) error {
 	switch {
 	case key == "":
 		return errors.New("the topic sends encrypted messages only, and the subscription has given no key")
@@ -47,7 +47,7 @@ func (o *DispatcherOptions) encrypt(c *Content, m *hub.Message, key string) erro
 		c.Body, c.Blob = body, nil
 	}
 	var err error
-	c.Body, c.ContentType, err = o.Policies.Encrypt(c.Body, c.ContentType, key)
+	c.Body, c.ContentType, err = o.Policies.Encrypt(topic, c.Body, c.ContentType, key)
 	return err
 }
 

@@ -22,7 +22,7 @@ type dresses struct {
 }
 
 func (d *dresses) Encrypts() bool { return d.encrypts }
-func (d *dresses) Encrypt(body []byte, kind, key string) ([]byte, string, error) {
+func (d *dresses) Encrypt(_ string, body []byte, kind, key string) ([]byte, string, error) {
 	if key == "ended" {
 		return nil, "", errors.New("it has ended")
 	}
@@ -87,10 +87,13 @@ func TestDeliveriesFollowThePolicyOfTheirTopic(t *testing.T) {
 // a topic that encrypts sends nothing, and neither does one whose key has ended.
 func TestDeliveriesAreEncrypted(t *testing.T) {
 	policy := &dresses{encrypts: true}
+	var contents *hub.TopicContents
 	bubble(t, func(string, int, string) fake.Answer { return fake.Answer{} }, func(o *delivery.DispatcherOptions) {
-		o.Policies = policy
+		contents = hub.NewTopicContents(o.State)
+		o.Policies, o.Contents = policy, contents
 		o.Retry = retry.Policy{Backoff: retry.Backoff{Initial: time.Second, Max: time.Second}, RefusedAttempts: 1}
 	}, func(r *rig) {
+		r.Observe(contents)
 		r.Do(&hubpb.Event{Kind: &hubpb.Event_FeatureLevelSet{FeatureLevelSet: &hubpb.FeatureLevelSet{Level: hub.FeatureLevel}}})
 		subscribe := func(topic, callback, key string) {
 			id := r.Do(&hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{Mode: hub.ModeSubscribe,
@@ -103,17 +106,22 @@ func TestDeliveriesAreEncrypted(t *testing.T) {
 		subscribe("orders", "http://ended.example/", "ended")
 		subscribe("news", "http://news.example/", "k")
 		subscribe("news", "http://plain.example/", "")
+		subscribe("strict", "http://strict.example/", "k")
+		subscribe("strict", "http://open.example/", "")
+		r.Do(&hubpb.Event{Kind: &hubpb.Event_TopicContentSet{TopicContentSet: &hubpb.TopicContentSet{Topic: "strict", Content: &hubpb.TopicContent{RequireEncryption: true}}}})
 		r.Publish("orders", "1")
 		r.Publish("news", "2")
+		r.Publish("strict", "3")
 		r.after(10 * time.Second)
 		for callback, want := range map[string]string{"http://with.example/": "k{text/plain[1]}", "http://without.example/": "", "http://ended.example/": "",
-			"http://news.example/": "k{text/plain2}", "http://plain.example/": "2"} {
+			"http://news.example/": "k{text/plain2}", "http://plain.example/": "2",
+			"http://strict.example/": "k{text/plain3}", "http://open.example/": ""} {
 			got := r.net.To(callback)
 			if fake.Bodies(got) != want || want != "" && want[0] == 'k' && got[0].Header.Get("Content-Type") != "application/jose" {
 				t.Errorf("%s got %v, want %q", callback, got, want)
 			}
 		}
-		if letters := r.DeadLetters(); len(letters) != 2 || letters[0].Reason != string(egress.ReasonPolicy) {
+		if letters := r.DeadLetters(); len(letters) != 3 || letters[0].Reason != string(egress.ReasonPolicy) {
 			t.Errorf("dead letters %+v", letters)
 		}
 	})

@@ -165,7 +165,7 @@ func (s *Service) SetTopicContent(ctx context.Context, topic string, c *TopicCon
 	if err != nil {
 		return err
 	}
-	if err := s.knowsLevel(levelGateway, "the content of topics by reference or encrypted"); err != nil {
+	if err := s.knowsGateway("the content of topics by reference or encrypted"); err != nil {
 		return err
 	}
 	_, err = s.propose(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicContentSet{TopicContentSet: &hubpb.TopicContentSet{Topic: topic, Content: c.pb(), Owner: owner}}})
@@ -179,7 +179,7 @@ func (s *Service) RevokeReferences(ctx context.Context, topic string, offset uin
 	if err != nil {
 		return err
 	}
-	if err := s.knowsLevel(levelGateway, "content by reference"); err != nil {
+	if err := s.knowsGateway("content by reference"); err != nil {
 		return err
 	}
 	res, err := s.proposeOne(ctx, &hubpb.Event{Kind: &hubpb.Event_SharedContentRevoked{SharedContentRevoked: &hubpb.SharedContentRevoked{Topic: topic, Offset: offset, Owner: owner}}})

@@ -21,16 +21,21 @@ func (r *SubscribeRequest) parseContent(form url.Values) error {
 
 // checkContentOptions checks what a subscription asks for against what the topic offers.
 func (s *Service) checkContentOptions(r *SubscribeRequest) error {
-	if r.Mode != ModeSubscribe || !r.Options.Reference {
+	if r.Mode != ModeSubscribe {
 		return nil
 	}
-	offered := false
+	var content *TopicContent
 	s.state.View(func(st *State) {
-		t, ok := st.TopicByName(r.Topic)
-		offered = ok && t.Content.References()
+		t, _ := st.TopicByName(r.Topic)
+		content = t.Content
 	})
-	if !offered {
+	switch {
+	case content.Encrypts() && r.EncryptionKey == "":
+		return &Error{Code: CodeForbidden, Param: encryptionKeyParam, Message: "is missing; this topic is delivered encrypted only: expected a public JWK, or a certificate as x5c or PEM"}
+	case !r.Options.Reference:
+		return nil
+	case !content.References():
 		return &Error{Code: CodeForbidden, Param: contentParam, Message: "is reference, which this topic does not offer; expected body, or a topic whose owner offers references (quorumhub topics content)"}
 	}
-	return s.knowsLevel(levelGateway, "content by reference")
+	return s.knowsGateway("content by reference")
 }

@@ -9,4 +9,4 @@ func (s *State) GroupMembers(id GroupID) int {
 }
 
 // JSON returns the bytes of a lifecycle message.
-func (e *Lifecycle) JSON() []byte { return e.appendJSON(nil) }
+func (e *Lifecycle) JSON() []byte { return e.json() }

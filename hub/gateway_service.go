@@ -72,7 +72,7 @@ func (s *Service) ApplyGateway(ctx context.Context, d GatewayDocument, c Gateway
 
 // writeGateway writes the document to the log, and then the event that makes it the present one.
 func (s *Service) writeGateway(ctx context.Context, d *GatewayDocument, salt []byte, ev *hubpb.GatewayApplied) (Result, error) {
-	if err := s.knowsLevel(levelGateway, "the gateway's registry"); err != nil {
+	if err := s.knowsGateway("the gateway's registry"); err != nil {
 		return Result{}, err // before parts are written in vain
 	}
 	packed, err := d.pack()
@@ -110,12 +110,12 @@ func (s *Service) writeGateway(ctx context.Context, d *GatewayDocument, salt []b
 	}
 }
 
-// knowsLevel returns an error while some node does not know what a feature needs.
-func (s *Service) knowsLevel(level uint32, what string) error {
+// knowsGateway returns an error while some node does not know levelGateway.
+func (s *Service) knowsGateway(what string) error {
 	has := uint32(0)
 	s.state.View(func(st *State) { has = st.FeatureLevel() })
-	if has < level {
-		return Errorf(CodeUnavailable, "%s needs feature level %d, but the cluster is at level %d; run the same quorumhub version on every node", what, level, has)
+	if has < levelGateway {
+		return Errorf(CodeUnavailable, "%s needs feature level %d, but the cluster is at level %d; run the same quorumhub version on every node", what, levelGateway, has)
 	}
 	return nil
 }

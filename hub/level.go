@@ -50,7 +50,7 @@ func LevelOf(e *hubpb.Event) uint32 {
 func needsGateway(e *hubpb.Event) bool {
 	switch k := e.Kind.(type) {
 	case *hubpb.Event_GatewayApplied, *hubpb.Event_TopicLifecycleSet, *hubpb.Event_TopicsRetired,
-		*hubpb.Event_TopicContentSet, *hubpb.Event_SharedContentFetched, *hubpb.Event_SharedContentRevoked:
+		*hubpb.Event_TopicContentSet, *hubpb.Event_SharedContentFetched, *hubpb.Event_SharedContentRevoked, *hubpb.Event_EncryptionKeysEnding:
 		return true
 	case *hubpb.Event_SubscriptionRequested:
 		return needsContent(k.SubscriptionRequested)

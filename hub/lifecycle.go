@@ -36,6 +36,8 @@ const (
 	LifecycleUnverified = "subscription.verification_failed"
 	LifecycleReassigned = "subscription.reassigned" // it has another owner
 	// A topic was marked; these have no subscription and no callback.
+	LifecycleKeyEnding = "subscription.key_ending" // its encryption key
+
 	LifecycleTopicDeprecated = "topic.deprecated"
 	LifecycleTopicRetired    = "topic.retired"
 	LifecycleTopicReinstated = "topic.reinstated" // the mark was removed
@@ -76,7 +78,9 @@ type Lifecycle struct {
 	DeprecatedAt string `json:"deprecated_at,omitempty"`
 	SunsetAt     string `json:"sunset_at,omitempty"`
 
-	// Reason is, if exhausted: the class of the last failure; paused: owner, owner_ended or not_allowed, empty for an
+	KeyEndsAt string `json:"key_ends_at,omitempty"` // key_ending; missing: not known
+
+	// Reason is, if key_ending: month, week, day or ended; exhausted: the class of the last failure; paused: owner, owner_ended or not_allowed, empty for an
 	// operator; ended: unsubscribed, gone, operator, owner, owner_ended,
 	// topic_deregistered or topic_retired; denied and
 	// verification_failed: why the request came to nothing.
@@ -118,7 +122,7 @@ func (s *State) announce(kind string, sub *Subscription, fx *Effects, add func(*
 	if add != nil {
 		add(&e)
 	}
-	s.append(t, Message{ContentType: "application/json", Body: e.appendJSON(nil)}, fx)
+	s.append(t, Message{ContentType: "application/json", Body: e.json()}, fx)
 }
 
 // announceFailed announces a request that came to nothing. Of a subscription that belongs to somebody else it tells
@@ -146,7 +150,7 @@ func (s *State) announceFailed(f *FailedRequest, fx *Effects) {
 		e.Owner = f.Owner
 	}
 	tell(&e)
-	s.append(t, Message{ContentType: "application/json", Body: e.appendJSON(nil)}, fx)
+	s.append(t, Message{ContentType: "application/json", Body: e.json()}, fx)
 }
 
 // stamp formats a time of the fold (Unix nanoseconds) for JSON.

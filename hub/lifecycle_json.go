@@ -6,10 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// appendJSON appends the message as JSON. Its bytes are part of the fold: they are those that encoding/json wrote when
+// json returns the message as JSON. Its bytes are part of the fold: they are those that encoding/json wrote when
 // the format was fixed, whatever it writes today (testdata/golden/lifecycle).
-func (e *Lifecycle) appendJSON(b []byte) []byte {
-	o := jsonObject{b: append(b, '{')}
+func (e *Lifecycle) json() []byte {
+	o := jsonObject{b: []byte{'{'}}
 	o.text("id", e.ID)
 	o.text("type", e.Type)
 	o.text("time", e.Time)
@@ -42,6 +42,7 @@ func (e *Lifecycle) appendJSON(b []byte) []byte {
 	o.textIfAny("successor", e.Successor)
 	o.textIfAny("deprecated_at", e.DeprecatedAt)
 	o.textIfAny("sunset_at", e.SunsetAt)
+	o.textIfAny("key_ends_at", e.KeyEndsAt)
 	o.textIfAny("reason", e.Reason)
 	o.textIfAny("owner", e.Owner)
 	return append(o.b, '}')

@@ -27,7 +27,7 @@ func samples() map[string]hub.Lifecycle {
 			f.SetUint(uint64(100 + i))
 		}
 	}
-	full.Successor, full.DeprecatedAt, full.SunsetAt, full.Owner = "", "", "", "" // later ones
+	full.Successor, full.DeprecatedAt, full.SunsetAt, full.Owner, full.KeyEndsAt = "", "", "", "", "" // later ones
 	var ascii strings.Builder
 	for c := range rune(128) {
 		ascii.WriteRune(c)
@@ -44,6 +44,7 @@ func samples() map[string]hub.Lifecycle {
 		"not utf-8":      {Subscription: "s-1", Topic: "a\xffb\xc3\x28c\xed\xa0\x80d\xe2\x80"},
 		"greatest":       {Subscription: "s-1", Cursor: 1<<64 - 1, Status: -1 << 31, Attempts: 1<<32 - 1},
 		"nothing at all": {},
+		"key":            {ID: "1-5", Type: hub.LifecycleKeyEnding, Subscription: "s-1", KeyEndsAt: "2026-12-31T00:00:00Z", Reason: "month"},
 		"topic": {ID: "1-3", Type: hub.LifecycleTopicDeprecated, Time: "2026-11-01T12:00:00Z", Topic: "orders", Successor: "orders/v2",
 			DeprecatedAt: "2026-11-01T12:00:00Z", SunsetAt: "2027-06-30T00:00:00Z"},
 	}

@@ -22,7 +22,7 @@ func (s *Subscription) row() *hubpb.SubscriptionRow {
 		ExpiresAt: nanos(s.ExpiresAt), CreatedAt: s.created, RenewedAt: nanos(s.RenewedAt),
 		Node: s.Assignment.Node, Epoch: s.Assignment.Epoch, NextNode: s.Assignment.Next, Rewound: s.Assignment.Rewound, Paused: s.Paused, Group: uint64(s.Group),
 		Extra: extraPB(s.Extra), Scheme: s.Scheme, FormerSecrets: formerPB(s.Former), Owner: s.Owner, PauseReason: s.PauseReason,
-		SealedHeaders: bytesOf(s.SealedHeaders), EncryptionKey: s.EncryptionKey}
+		SealedHeaders: bytesOf(s.SealedHeaders), EncryptionKey: s.EncryptionKey, KeyNotice: uint32(s.KeyNotice)}
 	if s.Options != nil {
 		r.Options = s.Options.pb("")
 	}
@@ -36,7 +36,7 @@ func subscriptionFromRow(r *hubpb.SubscriptionRow) *Subscription {
 		Assignment: Assignment{Node: r.Node, Epoch: r.Epoch, Next: r.NextNode, Rewound: r.Rewound}, Paused: r.Paused, Group: GroupID(r.Group),
 		Options: optionsFromPB(r.Options).shared(), Extra: extraFromPB(r.Extra),
 		Scheme: r.Scheme, Former: formerFromPB(r.FormerSecrets), Owner: shared(r.Owner), PauseReason: r.PauseReason,
-		SealedHeaders: string(r.SealedHeaders), EncryptionKey: shared(r.EncryptionKey)}
+		SealedHeaders: string(r.SealedHeaders), EncryptionKey: shared(r.EncryptionKey), KeyNotice: KeyNotice(r.KeyNotice)}
 }
 
 func (r *Request) row() *hubpb.RequestRow {

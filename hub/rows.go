@@ -265,19 +265,12 @@ func (l *Loader) add(k RowKey, value []byte) error {
 	case TableMeta:
 		return proto.Unmarshal(value, &s.meta)
 	case TableTopic:
-		return decodeRow(value, func(r *hubpb.TopicRow) {
-			t := topicFromRow(r)
-			s.topics[t.ID], s.topicByName[t.Name] = t, t.ID
-			s.linkTopic(t)
-			if t.Lifecycle != nil {
-				s.marked[t.ID] = struct{}{}
-			}
-			s.noteContent(t)
-		})
+		return decodeRow(value, s.loadTopic)
 	case TableSubscription:
 		return decodeRow(value, func(r *hubpb.SubscriptionRow) {
 			sub := subscriptionFromRow(r)
 			s.subs[sub.ID] = sub
+			s.countKeyNotice(sub, 1)
 		})
 	case TableCursor:
 		return decodeRow(value, func(r *hubpb.CursorRow) { l.cursors[SubscriptionID(k.ID)] = cursorFromRow(r) })
@@ -350,6 +343,16 @@ func (l *Loader) addSetting(k RowKey, value []byte) error {
 		return nil
 	}
 	return fmt.Errorf("unknown table %d", k.Table)
+}
+
+func (s *State) loadTopic(r *hubpb.TopicRow) {
+	t := topicFromRow(r)
+	s.topics[t.ID], s.topicByName[t.Name] = t, t.ID
+	s.linkTopic(t)
+	if t.Lifecycle != nil {
+		s.marked[t.ID] = struct{}{}
+	}
+	s.noteContent(t)
 }
 
 // decodeRow decodes a row and passes it to use.

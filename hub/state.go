@@ -38,7 +38,8 @@ type State struct {
 	marked       map[TopicID]struct{} // topics that are deprecated or retired
 	contents     map[TopicID]struct{} // topics whose content is not simply delivered
 	taken        fetched
-	at           uint64 // index of the entry being applied; not part of the state
+	keyNotices   [KeyEnded + 1]int // subscriptions by Subscription.KeyNotice
+	at           uint64            // index of the entry being applied; not part of the state
 
 	dirty map[RowKey]struct{}
 }
@@ -165,6 +166,8 @@ func (s *State) applyEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.fetchContent(k.SharedContentFetched)
 	case *hubpb.Event_SharedContentRevoked:
 		return s.revokeContent(k.SharedContentRevoked, fx)
+	case *hubpb.Event_EncryptionKeysEnding:
+		return s.noticeKeys(k.EncryptionKeysEnding, fx)
 	case *hubpb.Event_BlobPartAdded:
 		return s.addPart(k.BlobPartAdded, fx)
 	case *hubpb.Event_BlobPublished:

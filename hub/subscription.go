@@ -171,6 +171,7 @@ func (s *State) subscribe(t *Topic, r *Request, e *hubpb.RequestVerified, create
 	sub.Former = formerSecrets(sub, r, timeOf(e.VerifiedFrom))
 	sub.SealedSecret, sub.Signature, sub.Scheme = r.SealedSecret, r.Signature, r.Scheme
 	sub.SealedHeaders, sub.EncryptionKey = r.SealedHeaders, r.EncryptionKey
+	s.setKeyNotice(sub, KeyNotSoon)
 	sub.LeaseSeconds, sub.Extra = r.LeaseSeconds, r.Extra
 	sub.ExpiresAt = timeOf(e.VerifiedFrom).Add(time.Duration(r.LeaseSeconds) * time.Second)
 	sub.RenewedAt = timeOf(s.meta.Now)
@@ -250,6 +251,7 @@ func (s *State) endSubscription(id SubscriptionID, reason hubpb.EndReason, fx *E
 	s.touch(TableCursor, uint64(id))
 	s.endReplays(id)
 	s.forgetFetched(id)
+	s.setKeyNotice(sub, KeyNotSoon)
 	s.announceEnd(sub, reason, fx)
 	s.disown(sub)
 	fx.Ended = append(fx.Ended, Ended{id, reason})

@@ -94,7 +94,7 @@ func (s *State) mark(t *Topic, l *TopicLifecycle, fx *Effects) {
 			e.SunsetAt = stamp(nanos(l.SunsetAt))
 		}
 	}
-	s.append(events, Message{ContentType: "application/json", Body: e.appendJSON(nil)}, fx)
+	s.append(events, Message{ContentType: "application/json", Body: e.json()}, fx)
 }
 
 // retireTopics retires topics whose sunset has passed by the log's clock.
@@ -184,7 +184,7 @@ func (s *Service) SetTopicLifecycle(ctx context.Context, topic string, m *TopicM
 		}
 		ev.Lifecycle = l.pb()
 	}
-	if err := s.knowsLevel(levelGateway, "deprecating a topic"); err != nil {
+	if err := s.knowsGateway("deprecating a topic"); err != nil {
 		return err
 	}
 	_, err := s.propose(ctx, topic, &hubpb.Event{Kind: &hubpb.Event_TopicLifecycleSet{TopicLifecycleSet: ev}})

@@ -28,7 +28,8 @@ type DeliveryPolicies interface {
 	DeliveryPolicy(topic string) (DeliveryPolicy, bool)
 	// Encrypt encrypts content to a subscription's key (Subscription.EncryptionKey) and returns what is sent, with its content
 	// type.
-	Encrypt(body []byte, contentType, key string) (encrypted []byte, kind string, err error)
+	// The key must still be one that the topic may be encrypted to.
+	Encrypt(topic string, body []byte, contentType, key string) (encrypted []byte, kind string, err error)
 }
 
 // DeliveryPolicy is the rule for the messages of some topics. Safe for concurrent use.

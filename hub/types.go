@@ -137,7 +137,8 @@ type Subscription struct {
 	SealedHeaders string
 	// EncryptionKey is the public key to which deliveries are encrypted, as the subscriber gave it; empty: none.
 	EncryptionKey string
-	Scheme        string // SchemeStandardWebhooks: its signatures too; empty: X-Hub-Signature only
+	KeyNotice     KeyNotice // the nearest end of that key that was told
+	Scheme        string    // SchemeStandardWebhooks: its signatures too; empty: X-Hub-Signature only
 	Former        []FormerSecret
 	Signature     string // the subscriber's choice: sha1, sha256, sha384 or sha512; empty: none
 	// OperatorSignature is the operator's choice; see SignatureMethod.

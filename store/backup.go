@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
 	"path"
@@ -209,7 +208,7 @@ func readBackup(name string, r io.Reader, create func(file string) (io.WriteClos
 	}
 	var sums strings.Builder
 	read := func(file string, size int64, w io.Writer) error {
-		var sum hash.Hash = sha256.New()
+		sum := sha256.New()
 		if _, err := io.CopyN(io.MultiWriter(w, sum), archive, size); err != nil {
 			return backupProblem(name, err, "reading %s", file)
 		}

@@ -133,6 +133,8 @@ type topicItem struct {
 	// Content is reference if subscriptions get references in place of content; Share is set if they may.
 	Content string     `json:"content,omitempty"`
 	Share   *shareItem `json:"share,omitempty"`
+	// RequireEncryption: subscriptions must name a key to encrypt to.
+	RequireEncryption bool `json:"require_encryption,omitempty"`
 	// StoredBytes counts what is stored in the topic of an owner, as for its quota.
 	StoredBytes uint64 `json:"stored_bytes,omitempty"`
 }

@@ -1,11 +1,18 @@
 package web_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"quorumhub/hub"
+	"quorumhub/web"
+	"quorumhub/web/gateway/registry"
 )
 
 const formatServices = `
@@ -243,5 +250,51 @@ func TestGatewayCountsWhoCallsWhat(t *testing.T) {
 	}
 	if !strings.Contains(g.logged.String(), "msg=gateway method=GET service=any version=1 status=200 caller=key/") {
 		t.Error("no line in the access log")
+	}
+}
+
+// Registries change while requests come: none fails, and connections to a service that stays the same stay open.
+func TestGatewayReloadsUnderLoad(t *testing.T) {
+	b := newBehind(t)
+	src, option := serving(b, plainServices, nil)
+	var opened, failed, answered atomic.Int64
+	f := newFixture(t, option, func(_ *hub.Policy, o *web.Options) {
+		open := o.Services.Transports
+		o.Services.Transports = func(u registry.Upstream) (http.RoundTripper, error) {
+			opened.Add(1)
+			return open(u)
+		}
+	})
+	f.StartServices(t.Context())
+	stop := make(chan struct{})
+	var callers sync.WaitGroup
+	for range 4 {
+		callers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if w := f.send("GET", "/gateway/deep/x", ""); w.Code != 200 {
+					failed.Add(1)
+				}
+				answered.Add(1)
+			}
+		})
+	}
+	for i := range 20 {
+		src.apply(strings.ReplaceAll(plainServices, "UPSTREAM", b.URL) + fmt.Sprintf("  - {name: more, uri: more%d, default: \"1\", versions: [{version: \"1\", target: \"hr:/more\", methods: [GET], auth: none}]}\n", i))
+		for hash := fmt.Sprintf("%064d", i+1); f.Serving().Hash != hash; {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	close(stop)
+	callers.Wait()
+	if failed.Load() > 0 || answered.Load() == 0 {
+		t.Errorf("%d of %d requests failed", failed.Load(), answered.Load())
+	}
+	if n := opened.Load(); n != 1 {
+		t.Errorf("%d ways to one upstream that stays the same", n)
 	}
 }

@@ -37,6 +37,9 @@ type shared struct {
 	body      []byte // in place of the message's; nil: the message's
 	size      int64
 	etag      string
+	// key is what the content is encrypted to; with encrypts and without a key there is nothing to be had.
+	key      string
+	encrypts bool
 }
 
 // getShared serves content to whoever has a ticket for it. Every ticket that opens nothing gets the same answer. A use is counted on a
@@ -49,6 +52,10 @@ func (s *Server) getShared(w http.ResponseWriter, r *http.Request) {
 	}
 	h := w.Header()
 	h["Cache-Control"] = []string{"private, no-store"}
+	if c.encrypts {
+		s.sendEncrypted(w, r, c)
+		return
+	}
 	h["Accept-Ranges"] = []string{"bytes"}
 	h["Etag"] = []string{c.etag}
 	h[messageIDHeader] = []string{c.message.ID()}
@@ -78,9 +85,7 @@ func (s *Server) getShared(w http.ResponseWriter, r *http.Request) {
 	}
 	h.Set("Content-Type", c.message.ContentType)
 	h.Set("Content-Length", strconv.FormatInt(part.length, 10))
-	// Published content must not run with the hub's origin.
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Security-Policy", "sandbox")
+	asData(h)
 	status := http.StatusOK
 	if part.partial {
 		status = http.StatusPartialContent
@@ -89,6 +94,54 @@ func (s *Server) getShared(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
 		s.sendShared(w, c, part)
+	}
+}
+
+// asData says that published content must not run with the hub's origin.
+func asData(h http.Header) {
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Security-Policy", "sandbox")
+}
+
+// sendEncrypted answers a request for content that is encrypted to the subscription's key. Each time it is encrypted anew, so there are no
+// ranges and no validators.
+func (s *Server) sendEncrypted(w http.ResponseWriter, r *http.Request, c *shared) {
+	h, caller := w.Header(), callerAt(w)
+	h[messageIDHeader] = []string{c.message.ID()}
+	size := 3 * c.size // as it is, encrypted, and encoded
+	err := error(hub.ErrNoReference)
+	if c.key != "" && s.Policies != nil {
+		err = s.budget.take(caller, size)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer s.budget.give(caller, size)
+	if c.body == nil {
+		c.body, err = hub.ReadBody(s.Parts, c.message)
+	}
+	var sealed []byte
+	var kind string
+	if err == nil {
+		if sealed, kind, err = s.Policies.Encrypt(c.topic, c.body, c.message.ContentType, c.key); err != nil {
+			s.Log.Warn("content cannot be encrypted for a subscription", slog.String("message", c.message.ID()), slog.String("subscription", c.reference.Subscription.String()), slog.Any("error", err))
+			err = &problem.Details{Status: http.StatusForbidden, Code: "forbidden", Detail: "the content cannot be encrypted to the subscription's key any more; renew the subscription with another hub.encryption_key"}
+		}
+	}
+	if err == nil && r.Method != http.MethodHead {
+		err = s.countFetch(r, c, byteRange{length: c.size})
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	h.Set("Content-Type", kind)
+	h.Set("Content-Length", strconv.Itoa(len(sealed)))
+	asData(h)
+	w.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(sealed) // fails only if the client is gone
 	}
 }
 
@@ -126,7 +179,8 @@ func (s *Server) findShared(r *http.Request) (*shared, error) {
 	case len(msgs) == 0 || msgs[0].Offset != ref.Offset:
 		return nil, hub.ErrNoReference
 	}
-	c := &shared{reference: ref, topic: t.Name, message: &msgs[0], size: msgs[0].Size(), etag: entityTag(&msgs[0])}
+	c := &shared{reference: ref, topic: t.Name, message: &msgs[0], size: msgs[0].Size(), etag: entityTag(&msgs[0]), key: sub.EncryptionKey,
+		encrypts: sub.EncryptionKey != "" || t.Content.Encrypts()}
 	return c, s.dress(c)
 }
 
@@ -147,6 +201,9 @@ func (s *Server) dress(c *shared) error {
 		return nil
 	}
 	p, ok := s.Policies.DeliveryPolicy(c.topic)
+	if ok {
+		c.encrypts = c.encrypts || p.Encrypts()
+	}
 	if !ok || !p.Transforms() {
 		return nil
 	}
@@ -311,14 +368,37 @@ func contentItem(c *hub.TopicContent) (content string, share *shareItem) {
 	return content, share
 }
 
-// setContent sets how subscriptions get a topic's content.
-func (s *Server) setContent(r *http.Request, name, content string, share *shareItem) error {
+// setContent sets how subscriptions get a topic's content. content and share, which go together, are left alone without both, and so is
+// encrypt if it is nil.
+func (s *Server) setContent(r *http.Request, name, content string, share *shareItem, encrypt *bool) error {
+	if content == "" && share == nil && encrypt == nil {
+		return nil
+	}
 	c := &hub.TopicContent{}
+	s.State.View(func(st *hub.State) {
+		if t, ok := st.TopicByName(name); ok && t.Content != nil {
+			*c = *t.Content
+		}
+	})
+	if content != "" || share != nil {
+		if err := s.setShare(c, content, share); err != nil {
+			return err
+		}
+		auth.Note(r.Context(), "content", content)
+	}
+	if encrypt != nil {
+		auth.Note(r.Context(), "require_encryption", strconv.FormatBool(*encrypt))
+		c.RequireEncryption = *encrypt
+	}
+	_, operator := s.onlyOwner(r.Context())
+	return s.Service.SetTopicContent(r.Context(), name, c, operator)
+}
+
+// setShare sets what references to a topic's content are good for, if there are any.
+func (s *Server) setShare(c *hub.TopicContent, content string, share *shareItem) error {
+	c.ByReference, c.Uses, c.For, c.SamePrincipal = false, 0, 0, false
 	switch content {
 	case contentBody, "":
-		if content == "" && share == nil {
-			return nil
-		}
 	case contentReference:
 		c.ByReference = true
 		if share == nil {
@@ -352,17 +432,23 @@ func (s *Server) setContent(r *http.Request, name, content string, share *shareI
 			return hub.ParamErrorf("share.require", "is %s; expected %s or %s", problem.Quote(share.Require), requireTicket, requirePrincipal)
 		}
 	}
-	auth.Note(r.Context(), "content", content)
-	_, operator := s.onlyOwner(r.Context())
-	return s.Service.SetTopicContent(r.Context(), name, c, operator)
+	return nil
 }
 
-// byReferenceOnly refuses to read a topic whose content is given out by reference only, except to its owner and to operators: whoever
-// could read it would need no reference.
+// byReferenceOnly refuses to read a topic whose content is given out by reference or encrypted only, except to its owner and to operators:
+// whoever could read it would need neither.
 func (s *Server) byReferenceOnly(r *http.Request, name string) error {
 	var t hub.Topic
 	s.State.View(func(st *hub.State) { t, _ = st.TopicByName(name) })
-	if t.Content == nil || !t.Content.ByReference {
+	how := ""
+	switch {
+	case t.Content == nil:
+	case t.Content.ByReference:
+		how = "gives out its content by reference only; subscribe to it, and fetch what its deliveries refer to"
+	case t.Content.RequireEncryption:
+		how = "gives out its content encrypted only; subscribe to it with hub.encryption_key"
+	}
+	if how == "" {
 		return nil
 	}
 	if s.Guard != nil {
@@ -371,5 +457,5 @@ func (s *Server) byReferenceOnly(r *http.Request, name string) error {
 			return nil
 		}
 	}
-	return &problem.Details{Status: http.StatusForbidden, Code: "forbidden", Param: "topic", Detail: "gives out its content by reference only; subscribe to it, and fetch what its deliveries refer to"}
+	return &problem.Details{Status: http.StatusForbidden, Code: "forbidden", Param: "topic", Detail: how}
 }

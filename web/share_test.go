@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"quorumhub/hub"
+	"quorumhub/hub/hubpb"
 	"quorumhub/web"
 )
 
@@ -219,8 +220,11 @@ func (upper) DeliveryPolicy(string) (hub.DeliveryPolicy, bool) { return upper{},
 func (upper) Headers() []hub.Header                            { return nil }
 func (upper) Transforms() bool                                 { return true }
 func (upper) Encrypts() bool                                   { return false }
-func (upper) Encrypt([]byte, string, string) ([]byte, string, error) {
-	return nil, "", errors.New("nothing is encrypted")
+func (upper) Encrypt(topic string, body []byte, kind, key string) ([]byte, string, error) {
+	if key == "ended" {
+		return nil, "", errors.New("it has ended")
+	}
+	return []byte(topic + " " + key + " " + kind + " " + string(body)), "application/jose", nil
 }
 func (upper) Transform(m *hub.Message, _ hub.PartReader) ([]byte, error) {
 	if string(m.Body) == "broken" {
@@ -250,3 +254,45 @@ func TestLargeContentByReference(t *testing.T) {
 		t.Errorf("got %q, %s", got, w.Header().Get("Content-Range"))
 	}
 }
+
+// What is fetched for a subscription with a key is encrypted to it, and a topic that requires encryption gives nothing out in the clear.
+func TestFetchedContentIsEncrypted(t *testing.T) {
+	f := newFixture(t, sharing, func(_ *hub.Policy, o *web.Options) { o.Policies = sealing{} })
+	f.atLevel(t, hub.FeatureLevel)
+	f.publish(t, "reports", "secret")
+	for i, key := range []string{"key", "", "ended"} {
+		f.ledger.must(t, &hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: &hubpb.SubscriptionRequested{Mode: hub.ModeSubscribe, Topic: "reports",
+			Callback: fmt.Sprint(callbackURL, i), CallbackKey: fmt.Sprint(callbackURL, i), LeaseSeconds: 3600, EncryptionKey: key}}})
+		f.ledger.verify(t)
+	}
+	body := want(t, f.send("PUT", "/v1/topics/reports", `{"content": "reference", "require_encryption": true}`), 200)
+	if !strings.Contains(body, `"content":"reference"`) || !strings.Contains(body, `"require_encryption":true`) {
+		t.Errorf("the topic is %s", body)
+	}
+	at := ticketOf(t, f, hub.Reference{Subscription: 1, Offset: 1, Uses: 2})
+	for _, header := range [][]string{{}, {"Range", "bytes=0-1"}} {
+		w := f.send("GET", at, "", header...)
+		if got := want(t, w, 200); got != "reports key text/plain secret" || w.Header().Get("Content-Type") != "application/jose" || w.Header().Get("ETag") != "" {
+			t.Errorf("got %q, %v", got, w.Header())
+		}
+	}
+	want(t, f.send("GET", at, ""), 404) // used up
+	want(t, f.send("GET", ticketOf(t, f, hub.Reference{Subscription: 2, Offset: 1, Uses: 2}), ""), 404)
+	ended := ticketOf(t, f, hub.Reference{Subscription: 3, Offset: 1, Uses: 1})
+	for range 2 { // no use
+		if got := want(t, f.send("GET", ended, ""), 403); strings.Contains(got, "secret") {
+			t.Errorf("got %q", got)
+		}
+	}
+	want(t, f.send("PUT", "/v1/topics/reports", `{"content": "body"}`), 200)
+	want(t, f.send("GET", "/topics/reports", ""), 403)
+	want(t, f.form("hub.mode", "subscribe", "hub.topic", publicURL+"/topics/reports", "hub.callback", callbackURL), 403)
+	want(t, f.send("PUT", "/v1/topics/reports", `{"require_encryption": false}`), 200)
+	want(t, f.send("GET", "/topics/reports", ""), 200)
+	want(t, f.form("hub.mode", "subscribe", "hub.topic", publicURL+"/topics/reports", "hub.callback", callbackURL), 202)
+}
+
+// sealing is upper without a policy on topics.
+type sealing struct{ upper }
+
+func (sealing) DeliveryPolicy(string) (hub.DeliveryPolicy, bool) { return nil, false }

@@ -20,7 +20,7 @@ type TokenKeys interface {
 
 const (
 	// tokenKeysPath is where services find the keys of their tokens, whatever the prefix of the registry.
-	tokenKeysPath = "/gateway/jwks.json"
+	tokenKeysPath = "/gateway/jwks.json" //nolint:gosec // a path, not a secret
 	// maxAccountsBytes bounds a list of accounts in a topic.
 	maxAccountsBytes = 16 << 20
 )

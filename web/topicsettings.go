@@ -27,6 +27,7 @@ func topicItemOf(t *hub.Topic) topicItem {
 		}
 	}
 	out.Content, out.Share = contentItem(t.Content)
+	out.RequireEncryption = t.Content.Encrypts()
 	if t.Lifecycle != nil {
 		out.Lifecycle = lifecycleItemOf(t.Lifecycle)
 	}
@@ -76,11 +77,12 @@ func (s *Server) setTopic(w http.ResponseWriter, r *http.Request, name string) e
 		Lifecycle *lifecycleItem `json:"lifecycle"`
 		Content   string         `json:"content"`
 		Share     *shareItem     `json:"share"`
+		Encrypt   *bool          `json:"require_encryption"`
 	}
 	if err := s.readJSON(w, r, maxShortJSONBytes, &in, expected); err != nil {
 		return err
 	}
-	if in.Retention == nil && in.Lifecycle == nil && in.Content == "" && in.Share == nil {
+	if in.Retention == nil && in.Lifecycle == nil && in.Content == "" && in.Share == nil && in.Encrypt == nil {
 		return hub.ParamErrorf("retention", "is missing; %s, or {\"retention\": {}} for the hub's limits", expected)
 	}
 	if in.Lifecycle != nil {
@@ -88,7 +90,7 @@ func (s *Server) setTopic(w http.ResponseWriter, r *http.Request, name string) e
 			return err
 		}
 	}
-	if err := s.setContent(r, name, in.Content, in.Share); err != nil {
+	if err := s.setContent(r, name, in.Content, in.Share, in.Encrypt); err != nil {
 		return err
 	}
 	if in.Retention == nil {

@@ -9,7 +9,7 @@ import (
 )
 
 // tokenPurpose separates the keys of tokens from everything else that is derived from the sealing keys.
-const tokenPurpose = "quorumhub gateway tokens ES256"
+const tokenPurpose = "quorumhub gateway tokens ES256" //nolint:gosec // a name, not a secret
 
 // TokenKeys returns the keys (P-256) that sign tokens for the services behind the gateway, one for each sealing key, the one in use
 // first. All nodes that hold a sealing key have the same key for tokens, so these are rotated with them. They reveal nothing about the

@@ -111,6 +111,7 @@ func (c *getter) get() error {
 	if err != nil {
 		return err
 	}
+	defer func() { _ = resp.Body.Close() }() // read whole
 	n, err := io.Copy(io.Discard, resp.Body)
 	switch {
 	case err != nil:
@@ -125,9 +126,9 @@ func (c *getter) get() error {
 // window, and much less within a pair.
 func pairedRatio(of, to []float64) float64 {
 	var ratios []float64
-	for i := range min(len(of), len(to)) {
-		if to[i] > 0 {
-			ratios = append(ratios, of[i]/to[i])
+	for i, base := range to[:min(len(of), len(to))] {
+		if base > 0 {
+			ratios = append(ratios, of[i]/base)
 		}
 	}
 	if slices.Sort(ratios); len(ratios) == 0 {

@@ -225,4 +225,5 @@ type Topic struct {
 		For     string `json:"for"`
 		Require string `json:"require"`
 	} `json:"share"`
+	RequireEncryption bool `json:"require_encryption"`
 }

@@ -48,6 +48,8 @@ type nodeReading struct {
 	store  store.Stats
 	counts hub.Counts
 	gap    uint64
+	ending int // encryption keys of subscriptions
+	ended  int
 	offset time.Duration
 
 	letterBytes uint64
@@ -60,6 +62,7 @@ func newNodeCollector(n *raftlog.Node, st *store.Store) prometheus.Collector {
 		st.View(func(s *hub.State) {
 			r.counts = s.Counts()
 			r.gap = s.GapMessages()
+			r.ending, r.ended = s.KeyNotices()
 			r.letterBytes, r.replays = s.DeadLetterBytes(), len(s.Replays())
 		})
 		return r
@@ -85,6 +88,8 @@ func newNodeCollector(n *raftlog.Node, st *store.Store) prometheus.Collector {
 	c.add(gauge, "dead_letters", "Dead letters stored.", func(r nodeReading) float64 { return float64(r.counts.DeadLetters) })
 	c.add(gauge, "dead_letter_bytes", "Size of the bodies of stored dead letters.", func(r nodeReading) float64 { return float64(r.letterBytes) })
 	c.add(gauge, "dead_letter_replays_pending", "Dead letters waiting for replay.", func(r nodeReading) float64 { return float64(r.replays) })
+	c.add(gauge, "encryption_keys_ending", "Subscriptions whose encryption key ends within 30 days.", func(r nodeReading) float64 { return float64(r.ending) })
+	c.add(gauge, "encryption_keys_ended", "Subscriptions whose encryption key has ended or was revoked: they get nothing.", func(r nodeReading) float64 { return float64(r.ended) })
 	c.add(counter, "gap_messages_total", "Messages dropped by retention before a subscription received them.", func(r nodeReading) float64 { return float64(r.gap) })
 	return c
 }

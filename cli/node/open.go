@@ -84,7 +84,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	namer.RecogniseOwn(leadsHere(n.clients.topics.Policy()))
 	n.policies = topics.New(topics.Options{Callers: &topicCallers{n}, MaxBytes: int64(cfg.Message.MaxBytes), Log: log})
 	n.out = NewOutbound(OutboundOptions{Config: cfg, Log: log, Node: id, Namer: namer, Store: n.store, Raft: late,
-		Secrets: n.keys.Ring(), Registry: registry, Callbacks: n.clients.callbacks, Topics: n.clients.topics, Policies: n.policies, References: n.referenceKeys})
+		Secrets: n.keys.Ring(), Registry: registry, Callbacks: n.clients.callbacks, Topics: n.clients.topics, Policies: n.policies, Recipients: n.policies, References: n.referenceKeys})
 	members := &memberURLs{id: id, namer: namer, store: n.store}
 	n.store.Observe(members)
 	n.store.OnInstall(members.load)

@@ -75,6 +75,7 @@ type OutboundOptions struct {
 	Registry   *prometheus.Registry
 	Callbacks  http.RoundTripper // carries deliveries and verifications
 	Topics     TopicClient       // carries fetches of topics
+	Recipients sweep.Recipients
 	References hub.ReferenceKeys // of references in place of content
 	Policies   hub.DeliveryPolicies
 }
@@ -132,7 +133,8 @@ func NewOutbound(o OutboundOptions) *Outbound {
 		State: o.Store, Proposer: o.Raft, Leadership: o.Raft, Clock: o.Raft, Log: o.Log,
 		Retention: o.Store, MaxAge: o.Config.Retention.MaxAge, MaxBytes: int64(o.Config.Retention.MaxBytes),
 		Grown: o.Store.Grown(), DiskShort: o.Raft.DiskShort,
-		Letters: sweep.LetterRetention{MaxAge: o.Config.Letters.MaxAge, MaxCount: o.Config.Letters.MaxCount, MaxBytes: int64(o.Config.Letters.MaxBytes)},
+		Recipients: o.Recipients,
+		Letters:    sweep.LetterRetention{MaxAge: o.Config.Letters.MaxAge, MaxCount: o.Config.Letters.MaxCount, MaxBytes: int64(o.Config.Letters.MaxBytes)},
 	})
 	out.replayer = delivery.NewReplayer(out.dispatcher, o.Store)
 	o.Registry.MustRegister(newDeliveryCollector(out.dispatcher), newBacklogCollector(out.dispatcher, out.replayer))

@@ -45,6 +45,9 @@ type Options struct {
 
 	BlobIdle time.Duration // after which an unfinished upload is dropped; 0: 10 min
 
+	// Recipients tell which encryption keys of subscriptions end; nil: nobody is told.
+	Recipients Recipients
+
 	// Letters bounds the stored dead letters.
 	Letters LetterRetention
 }
@@ -93,6 +96,10 @@ func (s *Sweeper) Start(ctx context.Context) {
 	go s.every(ctx, s.o.LeaseInterval, s.sweepKeys)
 	s.work.Add(1)
 	go s.every(ctx, s.o.LeaseInterval, s.sweepTopics)
+	if s.o.Recipients != nil {
+		s.work.Add(1)
+		go s.every(ctx, recipientInterval, s.sweepRecipients)
+	}
 	if s.o.Retention != nil {
 		s.work.Add(1)
 		go s.every(ctx, s.o.RetentionInterval, s.sweepLog)

@@ -723,6 +723,7 @@ type Event struct {
 	//	*Event_TopicContentSet
 	//	*Event_SharedContentFetched
 	//	*Event_SharedContentRevoked
+	//	*Event_EncryptionKeysEnding
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1251,6 +1252,15 @@ func (x *Event) GetSharedContentRevoked() *SharedContentRevoked {
 	return nil
 }
 
+func (x *Event) GetEncryptionKeysEnding() *EncryptionKeysEnding {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_EncryptionKeysEnding); ok {
+			return x.EncryptionKeysEnding
+		}
+	}
+	return nil
+}
+
 type isEvent_Kind interface {
 	isEvent_Kind()
 }
@@ -1471,6 +1481,10 @@ type Event_SharedContentRevoked struct {
 	SharedContentRevoked *SharedContentRevoked `protobuf:"bytes,142,opt,name=shared_content_revoked,json=sharedContentRevoked,proto3,oneof"`
 }
 
+type Event_EncryptionKeysEnding struct {
+	EncryptionKeysEnding *EncryptionKeysEnding `protobuf:"bytes,143,opt,name=encryption_keys_ending,json=encryptionKeysEnding,proto3,oneof"`
+}
+
 func (*Event_ClusterInitialized) isEvent_Kind() {}
 
 func (*Event_TopicRegistered) isEvent_Kind() {}
@@ -1578,6 +1592,8 @@ func (*Event_TopicContentSet) isEvent_Kind() {}
 func (*Event_SharedContentFetched) isEvent_Kind() {}
 
 func (*Event_SharedContentRevoked) isEvent_Kind() {}
+
+func (*Event_EncryptionKeysEnding) isEvent_Kind() {}
 
 // Caller is the principal behind an event, with what the proposing node knows of its rights and limits. An absent
 // caller is one without rights over what others own, and without limits. A limit of 0 does not apply.
@@ -6063,6 +6079,120 @@ func (x *SharedContentRevoked) GetOwner() string {
 	return ""
 }
 
+// EncryptionKeysEnding tells that keys of subscriptions can soon, or now, no longer be encrypted to.
+type EncryptionKeysEnding struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          []*EndingKey           `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EncryptionKeysEnding) Reset() {
+	*x = EncryptionKeysEnding{}
+	mi := &file_hub_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EncryptionKeysEnding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EncryptionKeysEnding) ProtoMessage() {}
+
+func (x *EncryptionKeysEnding) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EncryptionKeysEnding.ProtoReflect.Descriptor instead.
+func (*EncryptionKeysEnding) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *EncryptionKeysEnding) GetKeys() []*EndingKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+// EndingKey is the key of one subscription, as of its last renewal.
+type EndingKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subscription  uint64                 `protobuf:"varint,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	RenewedAt     int64                  `protobuf:"varint,2,opt,name=renewed_at,json=renewedAt,proto3" json:"renewed_at,omitempty"` // ignored unless this is the last renewal
+	Notice        uint32                 `protobuf:"varint,3,opt,name=notice,proto3" json:"notice,omitempty"`                        // 1: within a month, 2: a week, 3: a day, 4: not any more
+	EndsAt        int64                  `protobuf:"varint,4,opt,name=ends_at,json=endsAt,proto3" json:"ends_at,omitempty"`          // 0: not known
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndingKey) Reset() {
+	*x = EndingKey{}
+	mi := &file_hub_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndingKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndingKey) ProtoMessage() {}
+
+func (x *EndingKey) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndingKey.ProtoReflect.Descriptor instead.
+func (*EndingKey) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *EndingKey) GetSubscription() uint64 {
+	if x != nil {
+		return x.Subscription
+	}
+	return 0
+}
+
+func (x *EndingKey) GetRenewedAt() int64 {
+	if x != nil {
+		return x.RenewedAt
+	}
+	return 0
+}
+
+func (x *EndingKey) GetNotice() uint32 {
+	if x != nil {
+		return x.Notice
+	}
+	return 0
+}
+
+func (x *EndingKey) GetEndsAt() int64 {
+	if x != nil {
+		return x.EndsAt
+	}
+	return 0
+}
+
 // SharedContentRow counts the uses of the references to one message that one subscription got.
 type SharedContentRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -6076,7 +6206,7 @@ type SharedContentRow struct {
 
 func (x *SharedContentRow) Reset() {
 	*x = SharedContentRow{}
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6088,7 +6218,7 @@ func (x *SharedContentRow) String() string {
 func (*SharedContentRow) ProtoMessage() {}
 
 func (x *SharedContentRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6101,7 +6231,7 @@ func (x *SharedContentRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SharedContentRow.ProtoReflect.Descriptor instead.
 func (*SharedContentRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{67}
+	return file_hub_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *SharedContentRow) GetUsed() uint32 {
@@ -6148,7 +6278,7 @@ type GatewayApplied struct {
 
 func (x *GatewayApplied) Reset() {
 	*x = GatewayApplied{}
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6160,7 +6290,7 @@ func (x *GatewayApplied) String() string {
 func (*GatewayApplied) ProtoMessage() {}
 
 func (x *GatewayApplied) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6173,7 +6303,7 @@ func (x *GatewayApplied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewayApplied.ProtoReflect.Descriptor instead.
 func (*GatewayApplied) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{68}
+	return file_hub_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *GatewayApplied) GetBlob() []byte {
@@ -6236,7 +6366,7 @@ type GatewayDocument struct {
 
 func (x *GatewayDocument) Reset() {
 	*x = GatewayDocument{}
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6248,7 +6378,7 @@ func (x *GatewayDocument) String() string {
 func (*GatewayDocument) ProtoMessage() {}
 
 func (x *GatewayDocument) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6261,7 +6391,7 @@ func (x *GatewayDocument) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewayDocument.ProtoReflect.Descriptor instead.
 func (*GatewayDocument) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{69}
+	return file_hub_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *GatewayDocument) GetText() []byte {
@@ -6289,7 +6419,7 @@ type GatewaySecrets struct {
 
 func (x *GatewaySecrets) Reset() {
 	*x = GatewaySecrets{}
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6301,7 +6431,7 @@ func (x *GatewaySecrets) String() string {
 func (*GatewaySecrets) ProtoMessage() {}
 
 func (x *GatewaySecrets) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6314,7 +6444,7 @@ func (x *GatewaySecrets) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewaySecrets.ProtoReflect.Descriptor instead.
 func (*GatewaySecrets) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{70}
+	return file_hub_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *GatewaySecrets) GetSalt() []byte {
@@ -6344,7 +6474,7 @@ type TopicLifecycle struct {
 
 func (x *TopicLifecycle) Reset() {
 	*x = TopicLifecycle{}
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6356,7 +6486,7 @@ func (x *TopicLifecycle) String() string {
 func (*TopicLifecycle) ProtoMessage() {}
 
 func (x *TopicLifecycle) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6369,7 +6499,7 @@ func (x *TopicLifecycle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicLifecycle.ProtoReflect.Descriptor instead.
 func (*TopicLifecycle) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{71}
+	return file_hub_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *TopicLifecycle) GetDeprecatedAt() int64 {
@@ -6412,7 +6542,7 @@ type TopicLifecycleSet struct {
 
 func (x *TopicLifecycleSet) Reset() {
 	*x = TopicLifecycleSet{}
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6424,7 +6554,7 @@ func (x *TopicLifecycleSet) String() string {
 func (*TopicLifecycleSet) ProtoMessage() {}
 
 func (x *TopicLifecycleSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6437,7 +6567,7 @@ func (x *TopicLifecycleSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicLifecycleSet.ProtoReflect.Descriptor instead.
 func (*TopicLifecycleSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{72}
+	return file_hub_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *TopicLifecycleSet) GetTopic() string {
@@ -6471,7 +6601,7 @@ type TopicsRetired struct {
 
 func (x *TopicsRetired) Reset() {
 	*x = TopicsRetired{}
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6483,7 +6613,7 @@ func (x *TopicsRetired) String() string {
 func (*TopicsRetired) ProtoMessage() {}
 
 func (x *TopicsRetired) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6496,7 +6626,7 @@ func (x *TopicsRetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicsRetired.ProtoReflect.Descriptor instead.
 func (*TopicsRetired) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{73}
+	return file_hub_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *TopicsRetired) GetTopics() []uint64 {
@@ -6517,7 +6647,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6529,7 +6659,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6542,7 +6672,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{74}
+	return file_hub_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -6591,7 +6721,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6603,7 +6733,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6616,7 +6746,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{75}
+	return file_hub_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *MetaRow) GetNextGroup() uint64 {
@@ -6798,7 +6928,7 @@ type FormerTokenKey struct {
 
 func (x *FormerTokenKey) Reset() {
 	*x = FormerTokenKey{}
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6810,7 +6940,7 @@ func (x *FormerTokenKey) String() string {
 func (*FormerTokenKey) ProtoMessage() {}
 
 func (x *FormerTokenKey) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6823,7 +6953,7 @@ func (x *FormerTokenKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormerTokenKey.ProtoReflect.Descriptor instead.
 func (*FormerTokenKey) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{76}
+	return file_hub_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *FormerTokenKey) GetPublic() []byte {
@@ -6851,7 +6981,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6863,7 +6993,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6876,7 +7006,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{77}
+	return file_hub_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -6920,7 +7050,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6932,7 +7062,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6945,7 +7075,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{78}
+	return file_hub_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -7095,7 +7225,7 @@ type StoredBytes struct {
 
 func (x *StoredBytes) Reset() {
 	*x = StoredBytes{}
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7107,7 +7237,7 @@ func (x *StoredBytes) String() string {
 func (*StoredBytes) ProtoMessage() {}
 
 func (x *StoredBytes) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7120,7 +7250,7 @@ func (x *StoredBytes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredBytes.ProtoReflect.Descriptor instead.
 func (*StoredBytes) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{79}
+	return file_hub_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *StoredBytes) GetTotal() uint64 {
@@ -7185,6 +7315,7 @@ type SubscriptionRow struct {
 	PauseReason       PauseReason            `protobuf:"varint,71,opt,name=pause_reason,json=pauseReason,proto3,enum=quorumhub.v1.PauseReason" json:"pause_reason,omitempty"`
 	OperatorSignature string                 `protobuf:"bytes,81,opt,name=operator_signature,json=operatorSignature,proto3" json:"operator_signature,omitempty"` // as in SubscriptionSignatureSet; goes before signature
 	EncryptionKey     string                 `protobuf:"bytes,110,opt,name=encryption_key,json=encryptionKey,proto3" json:"encryption_key,omitempty"`            // as in SubscriptionRequested
+	KeyNotice         uint32                 `protobuf:"varint,140,opt,name=key_notice,json=keyNotice,proto3" json:"key_notice,omitempty"`                       // the nearest end of the key that was told, as in EndingKey
 	SealedHeaders     []byte                 `protobuf:"bytes,200,opt,name=sealed_headers,json=sealedHeaders,proto3" json:"sealed_headers,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -7192,7 +7323,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7204,7 +7335,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7217,7 +7348,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{80}
+	return file_hub_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -7395,6 +7526,13 @@ func (x *SubscriptionRow) GetEncryptionKey() string {
 	return ""
 }
 
+func (x *SubscriptionRow) GetKeyNotice() uint32 {
+	if x != nil {
+		return x.KeyNotice
+	}
+	return 0
+}
+
 func (x *SubscriptionRow) GetSealedHeaders() []byte {
 	if x != nil {
 		return x.SealedHeaders
@@ -7421,7 +7559,7 @@ type GroupRow struct {
 
 func (x *GroupRow) Reset() {
 	*x = GroupRow{}
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7433,7 +7571,7 @@ func (x *GroupRow) String() string {
 func (*GroupRow) ProtoMessage() {}
 
 func (x *GroupRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7446,7 +7584,7 @@ func (x *GroupRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRow.ProtoReflect.Descriptor instead.
 func (*GroupRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{81}
+	return file_hub_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *GroupRow) GetId() uint64 {
@@ -7530,7 +7668,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[82]
+	mi := &file_hub_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7542,7 +7680,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[82]
+	mi := &file_hub_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7555,7 +7693,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{82}
+	return file_hub_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -7591,7 +7729,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[83]
+	mi := &file_hub_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7603,7 +7741,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[83]
+	mi := &file_hub_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7616,7 +7754,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{83}
+	return file_hub_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -7669,7 +7807,7 @@ type FailedRequestRow struct {
 
 func (x *FailedRequestRow) Reset() {
 	*x = FailedRequestRow{}
-	mi := &file_hub_proto_msgTypes[84]
+	mi := &file_hub_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7681,7 +7819,7 @@ func (x *FailedRequestRow) String() string {
 func (*FailedRequestRow) ProtoMessage() {}
 
 func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[84]
+	mi := &file_hub_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7694,7 +7832,7 @@ func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedRequestRow.ProtoReflect.Descriptor instead.
 func (*FailedRequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{84}
+	return file_hub_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *FailedRequestRow) GetNumber() uint64 {
@@ -7814,7 +7952,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[85]
+	mi := &file_hub_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7826,7 +7964,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[85]
+	mi := &file_hub_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7839,7 +7977,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{85}
+	return file_hub_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -7981,7 +8119,7 @@ type PendingBlobRow struct {
 
 func (x *PendingBlobRow) Reset() {
 	*x = PendingBlobRow{}
-	mi := &file_hub_proto_msgTypes[86]
+	mi := &file_hub_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7993,7 +8131,7 @@ func (x *PendingBlobRow) String() string {
 func (*PendingBlobRow) ProtoMessage() {}
 
 func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[86]
+	mi := &file_hub_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8006,7 +8144,7 @@ func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PendingBlobRow.ProtoReflect.Descriptor instead.
 func (*PendingBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{86}
+	return file_hub_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *PendingBlobRow) GetParts() []uint64 {
@@ -8050,7 +8188,7 @@ type MessageBlobRow struct {
 
 func (x *MessageBlobRow) Reset() {
 	*x = MessageBlobRow{}
-	mi := &file_hub_proto_msgTypes[87]
+	mi := &file_hub_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8062,7 +8200,7 @@ func (x *MessageBlobRow) String() string {
 func (*MessageBlobRow) ProtoMessage() {}
 
 func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[87]
+	mi := &file_hub_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8075,7 +8213,7 @@ func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageBlobRow.ProtoReflect.Descriptor instead.
 func (*MessageBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{87}
+	return file_hub_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *MessageBlobRow) GetTopic() uint64 {
@@ -8123,7 +8261,7 @@ type NodeRow struct {
 
 func (x *NodeRow) Reset() {
 	*x = NodeRow{}
-	mi := &file_hub_proto_msgTypes[88]
+	mi := &file_hub_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8135,7 +8273,7 @@ func (x *NodeRow) String() string {
 func (*NodeRow) ProtoMessage() {}
 
 func (x *NodeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[88]
+	mi := &file_hub_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8148,7 +8286,7 @@ func (x *NodeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
 func (*NodeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{88}
+	return file_hub_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *NodeRow) GetNode() string {
@@ -8229,7 +8367,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[89]
+	mi := &file_hub_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8241,7 +8379,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[89]
+	mi := &file_hub_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8254,7 +8392,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{89}
+	return file_hub_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -8317,7 +8455,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[90]
+	mi := &file_hub_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8329,7 +8467,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[90]
+	mi := &file_hub_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8342,7 +8480,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{90}
+	return file_hub_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -8376,7 +8514,7 @@ type AccessRuleRow struct {
 
 func (x *AccessRuleRow) Reset() {
 	*x = AccessRuleRow{}
-	mi := &file_hub_proto_msgTypes[91]
+	mi := &file_hub_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8388,7 +8526,7 @@ func (x *AccessRuleRow) String() string {
 func (*AccessRuleRow) ProtoMessage() {}
 
 func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[91]
+	mi := &file_hub_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8401,7 +8539,7 @@ func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleRow.ProtoReflect.Descriptor instead.
 func (*AccessRuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{91}
+	return file_hub_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *AccessRuleRow) GetRule() *AccessRuleSet {
@@ -8428,7 +8566,7 @@ type QuotaRow struct {
 
 func (x *QuotaRow) Reset() {
 	*x = QuotaRow{}
-	mi := &file_hub_proto_msgTypes[92]
+	mi := &file_hub_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8440,7 +8578,7 @@ func (x *QuotaRow) String() string {
 func (*QuotaRow) ProtoMessage() {}
 
 func (x *QuotaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[92]
+	mi := &file_hub_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8453,7 +8591,7 @@ func (x *QuotaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaRow.ProtoReflect.Descriptor instead.
 func (*QuotaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{92}
+	return file_hub_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *QuotaRow) GetSet() *QuotaSet {
@@ -8483,7 +8621,7 @@ type PrincipalRow struct {
 
 func (x *PrincipalRow) Reset() {
 	*x = PrincipalRow{}
-	mi := &file_hub_proto_msgTypes[93]
+	mi := &file_hub_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8495,7 +8633,7 @@ func (x *PrincipalRow) String() string {
 func (*PrincipalRow) ProtoMessage() {}
 
 func (x *PrincipalRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[93]
+	mi := &file_hub_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8508,7 +8646,7 @@ func (x *PrincipalRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrincipalRow.ProtoReflect.Descriptor instead.
 func (*PrincipalRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{93}
+	return file_hub_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *PrincipalRow) GetOwner() string {
@@ -8550,7 +8688,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[94]
+	mi := &file_hub_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8562,7 +8700,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[94]
+	mi := &file_hub_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8575,7 +8713,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{94}
+	return file_hub_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -8611,7 +8749,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[95]
+	mi := &file_hub_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8623,7 +8761,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[95]
+	mi := &file_hub_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8636,7 +8774,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{95}
+	return file_hub_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -8670,7 +8808,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[96]
+	mi := &file_hub_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8682,7 +8820,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[96]
+	mi := &file_hub_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8695,7 +8833,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{96}
+	return file_hub_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -8721,7 +8859,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[97]
+	mi := &file_hub_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8733,7 +8871,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[97]
+	mi := &file_hub_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8746,7 +8884,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{97}
+	return file_hub_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -8768,7 +8906,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[98]
+	mi := &file_hub_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8780,7 +8918,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[98]
+	mi := &file_hub_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8793,7 +8931,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{98}
+	return file_hub_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -8834,7 +8972,7 @@ type CallbackCredentialsRow struct {
 
 func (x *CallbackCredentialsRow) Reset() {
 	*x = CallbackCredentialsRow{}
-	mi := &file_hub_proto_msgTypes[99]
+	mi := &file_hub_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8846,7 +8984,7 @@ func (x *CallbackCredentialsRow) String() string {
 func (*CallbackCredentialsRow) ProtoMessage() {}
 
 func (x *CallbackCredentialsRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[99]
+	mi := &file_hub_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8859,7 +8997,7 @@ func (x *CallbackCredentialsRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallbackCredentialsRow.ProtoReflect.Descriptor instead.
 func (*CallbackCredentialsRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{99}
+	return file_hub_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *CallbackCredentialsRow) GetSet() *CallbackCredentialsSet {
@@ -8889,7 +9027,7 @@ type GatewayRow struct {
 
 func (x *GatewayRow) Reset() {
 	*x = GatewayRow{}
-	mi := &file_hub_proto_msgTypes[100]
+	mi := &file_hub_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8901,7 +9039,7 @@ func (x *GatewayRow) String() string {
 func (*GatewayRow) ProtoMessage() {}
 
 func (x *GatewayRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[100]
+	mi := &file_hub_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8914,7 +9052,7 @@ func (x *GatewayRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewayRow.ProtoReflect.Descriptor instead.
 func (*GatewayRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{100}
+	return file_hub_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *GatewayRow) GetApplied() *GatewayApplied {
@@ -8955,7 +9093,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[101]
+	mi := &file_hub_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8967,7 +9105,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[101]
+	mi := &file_hub_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9011,7 +9149,7 @@ type SecretsReencrypted_Item struct {
 
 func (x *SecretsReencrypted_Item) Reset() {
 	*x = SecretsReencrypted_Item{}
-	mi := &file_hub_proto_msgTypes[102]
+	mi := &file_hub_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9023,7 +9161,7 @@ func (x *SecretsReencrypted_Item) String() string {
 func (*SecretsReencrypted_Item) ProtoMessage() {}
 
 func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[102]
+	mi := &file_hub_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9091,7 +9229,7 @@ type GatewayDocument_File struct {
 
 func (x *GatewayDocument_File) Reset() {
 	*x = GatewayDocument_File{}
-	mi := &file_hub_proto_msgTypes[103]
+	mi := &file_hub_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9103,7 +9241,7 @@ func (x *GatewayDocument_File) String() string {
 func (*GatewayDocument_File) ProtoMessage() {}
 
 func (x *GatewayDocument_File) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[103]
+	mi := &file_hub_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9116,7 +9254,7 @@ func (x *GatewayDocument_File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewayDocument_File.ProtoReflect.Descriptor instead.
 func (*GatewayDocument_File) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{69, 0}
+	return file_hub_proto_rawDescGZIP(), []int{71, 0}
 }
 
 func (x *GatewayDocument_File) GetName() string {
@@ -9143,7 +9281,7 @@ type GatewaySecrets_Secret struct {
 
 func (x *GatewaySecrets_Secret) Reset() {
 	*x = GatewaySecrets_Secret{}
-	mi := &file_hub_proto_msgTypes[104]
+	mi := &file_hub_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9155,7 +9293,7 @@ func (x *GatewaySecrets_Secret) String() string {
 func (*GatewaySecrets_Secret) ProtoMessage() {}
 
 func (x *GatewaySecrets_Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[104]
+	mi := &file_hub_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9168,7 +9306,7 @@ func (x *GatewaySecrets_Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewaySecrets_Secret.ProtoReflect.Descriptor instead.
 func (*GatewaySecrets_Secret) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{70, 0}
+	return file_hub_proto_rawDescGZIP(), []int{72, 0}
 }
 
 func (x *GatewaySecrets_Secret) GetName() string {
@@ -9195,7 +9333,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[105]
+	mi := &file_hub_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9207,7 +9345,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[105]
+	mi := &file_hub_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9220,7 +9358,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{74, 0}
+	return file_hub_proto_rawDescGZIP(), []int{76, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -9250,7 +9388,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xaa!\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\x87\"\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -9308,7 +9446,8 @@ const file_hub_proto_rawDesc = "" +
 	"\rquota_removed\x18y \x01(\v2\x1a.quorumhub.v1.QuotaRemovedH\x00R\fquotaRemoved\x12L\n" +
 	"\x11topic_content_set\x18\x8c\x01 \x01(\v2\x1d.quorumhub.v1.TopicContentSetH\x00R\x0ftopicContentSet\x12[\n" +
 	"\x16shared_content_fetched\x18\x8d\x01 \x01(\v2\".quorumhub.v1.SharedContentFetchedH\x00R\x14sharedContentFetched\x12[\n" +
-	"\x16shared_content_revoked\x18\x8e\x01 \x01(\v2\".quorumhub.v1.SharedContentRevokedH\x00R\x14sharedContentRevokedB\x06\n" +
+	"\x16shared_content_revoked\x18\x8e\x01 \x01(\v2\".quorumhub.v1.SharedContentRevokedH\x00R\x14sharedContentRevoked\x12[\n" +
+	"\x16encryption_keys_ending\x18\x8f\x01 \x01(\v2\".quorumhub.v1.EncryptionKeysEndingH\x00R\x14encryptionKeysEndingB\x06\n" +
 	"\x04kind\"\x85\x03\n" +
 	"\x06Caller\x12\x1c\n" +
 	"\tprincipal\x18\x01 \x01(\tR\tprincipal\x12\x1a\n" +
@@ -9677,7 +9816,15 @@ const file_hub_proto_rawDesc = "" +
 	"\x14SharedContentRevoked\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x14\n" +
-	"\x05owner\x18\x03 \x01(\tR\x05owner\"f\n" +
+	"\x05owner\x18\x03 \x01(\tR\x05owner\"C\n" +
+	"\x14EncryptionKeysEnding\x12+\n" +
+	"\x04keys\x18\x01 \x03(\v2\x17.quorumhub.v1.EndingKeyR\x04keys\"\x7f\n" +
+	"\tEndingKey\x12\"\n" +
+	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x1d\n" +
+	"\n" +
+	"renewed_at\x18\x02 \x01(\x03R\trenewedAt\x12\x16\n" +
+	"\x06notice\x18\x03 \x01(\rR\x06notice\x12\x17\n" +
+	"\aends_at\x18\x04 \x01(\x03R\x06endsAt\"f\n" +
 	"\x10SharedContentRow\x12\x12\n" +
 	"\x04used\x18\x01 \x01(\rR\x04used\x12\x14\n" +
 	"\x05begun\x18\x02 \x01(\x03R\x05begun\x12\x12\n" +
@@ -9787,7 +9934,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x05freed\x18\x02 \x01(\x04R\x05freed\x12\x16\n" +
 	"\x06stride\x18\x03 \x01(\x04R\x06stride\x12!\n" +
 	"\fmark_offsets\x18\x04 \x03(\x04R\vmarkOffsets\x12\x1b\n" +
-	"\tmark_sums\x18\x05 \x03(\x04R\bmarkSums\"\x81\a\n" +
+	"\tmark_sums\x18\x05 \x03(\x04R\bmarkSums\"\xa1\a\n" +
 	"\x0fSubscriptionRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\x04R\x05topic\x12\x1b\n" +
@@ -9817,7 +9964,9 @@ const file_hub_proto_rawDesc = "" +
 	"\x05owner\x18F \x01(\tR\x05owner\x12<\n" +
 	"\fpause_reason\x18G \x01(\x0e2\x19.quorumhub.v1.PauseReasonR\vpauseReason\x12-\n" +
 	"\x12operator_signature\x18Q \x01(\tR\x11operatorSignature\x12%\n" +
-	"\x0eencryption_key\x18n \x01(\tR\rencryptionKey\x12&\n" +
+	"\x0eencryption_key\x18n \x01(\tR\rencryptionKey\x12\x1e\n" +
+	"\n" +
+	"key_notice\x18\x8c\x01 \x01(\rR\tkeyNotice\x12&\n" +
 	"\x0esealed_headers\x18\xc8\x01 \x01(\fR\rsealedHeaders\"\xa9\x02\n" +
 	"\bGroupRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
@@ -10014,7 +10163,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 106)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 108)
 var file_hub_proto_goTypes = []any{
 	(NewClusterReason)(0),             // 0: quorumhub.v1.NewClusterReason
 	(Mode)(0),                         // 1: quorumhub.v1.Mode
@@ -10092,45 +10241,47 @@ var file_hub_proto_goTypes = []any{
 	(*TopicContent)(nil),              // 73: quorumhub.v1.TopicContent
 	(*SharedContentFetched)(nil),      // 74: quorumhub.v1.SharedContentFetched
 	(*SharedContentRevoked)(nil),      // 75: quorumhub.v1.SharedContentRevoked
-	(*SharedContentRow)(nil),          // 76: quorumhub.v1.SharedContentRow
-	(*GatewayApplied)(nil),            // 77: quorumhub.v1.GatewayApplied
-	(*GatewayDocument)(nil),           // 78: quorumhub.v1.GatewayDocument
-	(*GatewaySecrets)(nil),            // 79: quorumhub.v1.GatewaySecrets
-	(*TopicLifecycle)(nil),            // 80: quorumhub.v1.TopicLifecycle
-	(*TopicLifecycleSet)(nil),         // 81: quorumhub.v1.TopicLifecycleSet
-	(*TopicsRetired)(nil),             // 82: quorumhub.v1.TopicsRetired
-	(*LogTrimmed)(nil),                // 83: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),                   // 84: quorumhub.v1.MetaRow
-	(*FormerTokenKey)(nil),            // 85: quorumhub.v1.FormerTokenKey
-	(*NodeResumed)(nil),               // 86: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),                  // 87: quorumhub.v1.TopicRow
-	(*StoredBytes)(nil),               // 88: quorumhub.v1.StoredBytes
-	(*SubscriptionRow)(nil),           // 89: quorumhub.v1.SubscriptionRow
-	(*GroupRow)(nil),                  // 90: quorumhub.v1.GroupRow
-	(*CursorRow)(nil),                 // 91: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),                // 92: quorumhub.v1.RequestRow
-	(*FailedRequestRow)(nil),          // 93: quorumhub.v1.FailedRequestRow
-	(*DeadLetterRow)(nil),             // 94: quorumhub.v1.DeadLetterRow
-	(*PendingBlobRow)(nil),            // 95: quorumhub.v1.PendingBlobRow
-	(*MessageBlobRow)(nil),            // 96: quorumhub.v1.MessageBlobRow
-	(*NodeRow)(nil),                   // 97: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),            // 98: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),                 // 99: quorumhub.v1.ApiKeyRow
-	(*AccessRuleRow)(nil),             // 100: quorumhub.v1.AccessRuleRow
-	(*QuotaRow)(nil),                  // 101: quorumhub.v1.QuotaRow
-	(*PrincipalRow)(nil),              // 102: quorumhub.v1.PrincipalRow
-	(*NonceRow)(nil),                  // 103: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),                 // 104: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),               // 105: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),            // 106: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),               // 107: quorumhub.v1.EventResult
-	(*CallbackCredentialsRow)(nil),    // 108: quorumhub.v1.CallbackCredentialsRow
-	(*GatewayRow)(nil),                // 109: quorumhub.v1.GatewayRow
-	(*BatchPublished_Item)(nil),       // 110: quorumhub.v1.BatchPublished.Item
-	(*SecretsReencrypted_Item)(nil),   // 111: quorumhub.v1.SecretsReencrypted.Item
-	(*GatewayDocument_File)(nil),      // 112: quorumhub.v1.GatewayDocument.File
-	(*GatewaySecrets_Secret)(nil),     // 113: quorumhub.v1.GatewaySecrets.Secret
-	(*LogTrimmed_Range)(nil),          // 114: quorumhub.v1.LogTrimmed.Range
+	(*EncryptionKeysEnding)(nil),      // 76: quorumhub.v1.EncryptionKeysEnding
+	(*EndingKey)(nil),                 // 77: quorumhub.v1.EndingKey
+	(*SharedContentRow)(nil),          // 78: quorumhub.v1.SharedContentRow
+	(*GatewayApplied)(nil),            // 79: quorumhub.v1.GatewayApplied
+	(*GatewayDocument)(nil),           // 80: quorumhub.v1.GatewayDocument
+	(*GatewaySecrets)(nil),            // 81: quorumhub.v1.GatewaySecrets
+	(*TopicLifecycle)(nil),            // 82: quorumhub.v1.TopicLifecycle
+	(*TopicLifecycleSet)(nil),         // 83: quorumhub.v1.TopicLifecycleSet
+	(*TopicsRetired)(nil),             // 84: quorumhub.v1.TopicsRetired
+	(*LogTrimmed)(nil),                // 85: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),                   // 86: quorumhub.v1.MetaRow
+	(*FormerTokenKey)(nil),            // 87: quorumhub.v1.FormerTokenKey
+	(*NodeResumed)(nil),               // 88: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),                  // 89: quorumhub.v1.TopicRow
+	(*StoredBytes)(nil),               // 90: quorumhub.v1.StoredBytes
+	(*SubscriptionRow)(nil),           // 91: quorumhub.v1.SubscriptionRow
+	(*GroupRow)(nil),                  // 92: quorumhub.v1.GroupRow
+	(*CursorRow)(nil),                 // 93: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),                // 94: quorumhub.v1.RequestRow
+	(*FailedRequestRow)(nil),          // 95: quorumhub.v1.FailedRequestRow
+	(*DeadLetterRow)(nil),             // 96: quorumhub.v1.DeadLetterRow
+	(*PendingBlobRow)(nil),            // 97: quorumhub.v1.PendingBlobRow
+	(*MessageBlobRow)(nil),            // 98: quorumhub.v1.MessageBlobRow
+	(*NodeRow)(nil),                   // 99: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),            // 100: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),                 // 101: quorumhub.v1.ApiKeyRow
+	(*AccessRuleRow)(nil),             // 102: quorumhub.v1.AccessRuleRow
+	(*QuotaRow)(nil),                  // 103: quorumhub.v1.QuotaRow
+	(*PrincipalRow)(nil),              // 104: quorumhub.v1.PrincipalRow
+	(*NonceRow)(nil),                  // 105: quorumhub.v1.NonceRow
+	(*OriginRow)(nil),                 // 106: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),               // 107: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),            // 108: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),               // 109: quorumhub.v1.EventResult
+	(*CallbackCredentialsRow)(nil),    // 110: quorumhub.v1.CallbackCredentialsRow
+	(*GatewayRow)(nil),                // 111: quorumhub.v1.GatewayRow
+	(*BatchPublished_Item)(nil),       // 112: quorumhub.v1.BatchPublished.Item
+	(*SecretsReencrypted_Item)(nil),   // 113: quorumhub.v1.SecretsReencrypted.Item
+	(*GatewayDocument_File)(nil),      // 114: quorumhub.v1.GatewayDocument.File
+	(*GatewaySecrets_Secret)(nil),     // 115: quorumhub.v1.GatewaySecrets.Secret
+	(*LogTrimmed_Range)(nil),          // 116: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	10,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -10148,7 +10299,7 @@ var file_hub_proto_depIdxs = []int32{
 	51,  // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
 	58,  // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
 	59,  // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	83,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	85,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
 	41,  // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
 	43,  // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
 	44,  // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
@@ -10182,84 +10333,86 @@ var file_hub_proto_depIdxs = []int32{
 	57,  // 46: quorumhub.v1.Event.callback_credentials_set:type_name -> quorumhub.v1.CallbackCredentialsSet
 	47,  // 47: quorumhub.v1.Event.node_urls_set:type_name -> quorumhub.v1.NodeUrlsSet
 	33,  // 48: quorumhub.v1.Event.subscription_signature_set:type_name -> quorumhub.v1.SubscriptionSignatureSet
-	77,  // 49: quorumhub.v1.Event.gateway_applied:type_name -> quorumhub.v1.GatewayApplied
-	81,  // 50: quorumhub.v1.Event.topic_lifecycle_set:type_name -> quorumhub.v1.TopicLifecycleSet
-	82,  // 51: quorumhub.v1.Event.topics_retired:type_name -> quorumhub.v1.TopicsRetired
+	79,  // 49: quorumhub.v1.Event.gateway_applied:type_name -> quorumhub.v1.GatewayApplied
+	83,  // 50: quorumhub.v1.Event.topic_lifecycle_set:type_name -> quorumhub.v1.TopicLifecycleSet
+	84,  // 51: quorumhub.v1.Event.topics_retired:type_name -> quorumhub.v1.TopicsRetired
 	65,  // 52: quorumhub.v1.Event.quota_set:type_name -> quorumhub.v1.QuotaSet
 	66,  // 53: quorumhub.v1.Event.quota_removed:type_name -> quorumhub.v1.QuotaRemoved
 	72,  // 54: quorumhub.v1.Event.topic_content_set:type_name -> quorumhub.v1.TopicContentSet
 	74,  // 55: quorumhub.v1.Event.shared_content_fetched:type_name -> quorumhub.v1.SharedContentFetched
 	75,  // 56: quorumhub.v1.Event.shared_content_revoked:type_name -> quorumhub.v1.SharedContentRevoked
-	0,   // 57: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
-	13,  // 58: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
-	20,  // 59: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
-	13,  // 60: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
-	110, // 61: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	13,  // 62: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
-	13,  // 63: quorumhub.v1.BlobPartAdded.caller:type_name -> quorumhub.v1.Caller
-	20,  // 64: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
-	13,  // 65: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
-	26,  // 66: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
-	1,   // 67: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	30,  // 68: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	29,  // 69: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	13,  // 70: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
-	2,   // 71: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
-	3,   // 72: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
-	35,  // 73: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	27,  // 74: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
-	4,   // 75: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	3,   // 76: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
-	42,  // 77: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	5,   // 78: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
-	6,   // 79: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	7,   // 80: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
-	49,  // 81: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	50,  // 82: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
-	49,  // 83: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
-	52,  // 84: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	55,  // 85: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
-	52,  // 86: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
-	13,  // 87: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
-	8,   // 88: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	13,  // 89: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
-	13,  // 90: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
-	111, // 91: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
-	73,  // 92: quorumhub.v1.TopicContentSet.content:type_name -> quorumhub.v1.TopicContent
-	112, // 93: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
-	113, // 94: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
-	80,  // 95: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
-	114, // 96: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	86,  // 97: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	85,  // 98: quorumhub.v1.MetaRow.former_token_keys:type_name -> quorumhub.v1.FormerTokenKey
-	26,  // 99: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
-	80,  // 100: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
-	73,  // 101: quorumhub.v1.TopicRow.content:type_name -> quorumhub.v1.TopicContent
-	88,  // 102: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
-	30,  // 103: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	28,  // 104: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
-	29,  // 105: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	3,   // 106: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
-	30,  // 107: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	91,  // 108: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	49,  // 109: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	27,  // 110: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	1,   // 111: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
-	52,  // 112: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	5,   // 113: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	60,  // 114: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	63,  // 115: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
-	65,  // 116: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
-	105, // 117: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	106, // 118: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	107, // 119: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	57,  // 120: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
-	77,  // 121: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
-	122, // [122:122] is the sub-list for method output_type
-	122, // [122:122] is the sub-list for method input_type
-	122, // [122:122] is the sub-list for extension type_name
-	122, // [122:122] is the sub-list for extension extendee
-	0,   // [0:122] is the sub-list for field type_name
+	76,  // 57: quorumhub.v1.Event.encryption_keys_ending:type_name -> quorumhub.v1.EncryptionKeysEnding
+	0,   // 58: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
+	13,  // 59: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
+	20,  // 60: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
+	13,  // 61: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
+	112, // 62: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	13,  // 63: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
+	13,  // 64: quorumhub.v1.BlobPartAdded.caller:type_name -> quorumhub.v1.Caller
+	20,  // 65: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
+	13,  // 66: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
+	26,  // 67: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
+	1,   // 68: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	30,  // 69: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	29,  // 70: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	13,  // 71: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
+	2,   // 72: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
+	3,   // 73: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
+	35,  // 74: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	27,  // 75: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
+	4,   // 76: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	3,   // 77: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
+	42,  // 78: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	5,   // 79: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	6,   // 80: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	7,   // 81: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
+	49,  // 82: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	50,  // 83: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
+	49,  // 84: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
+	52,  // 85: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	55,  // 86: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
+	52,  // 87: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
+	13,  // 88: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
+	8,   // 89: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	13,  // 90: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
+	13,  // 91: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
+	113, // 92: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
+	73,  // 93: quorumhub.v1.TopicContentSet.content:type_name -> quorumhub.v1.TopicContent
+	77,  // 94: quorumhub.v1.EncryptionKeysEnding.keys:type_name -> quorumhub.v1.EndingKey
+	114, // 95: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
+	115, // 96: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
+	82,  // 97: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	116, // 98: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	88,  // 99: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	87,  // 100: quorumhub.v1.MetaRow.former_token_keys:type_name -> quorumhub.v1.FormerTokenKey
+	26,  // 101: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	82,  // 102: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	73,  // 103: quorumhub.v1.TopicRow.content:type_name -> quorumhub.v1.TopicContent
+	90,  // 104: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
+	30,  // 105: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	28,  // 106: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
+	29,  // 107: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	3,   // 108: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
+	30,  // 109: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	93,  // 110: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	49,  // 111: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	27,  // 112: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	1,   // 113: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
+	52,  // 114: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	5,   // 115: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	60,  // 116: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	63,  // 117: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
+	65,  // 118: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
+	107, // 119: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	108, // 120: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	109, // 121: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	57,  // 122: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
+	79,  // 123: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
+	124, // [124:124] is the sub-list for method output_type
+	124, // [124:124] is the sub-list for method input_type
+	124, // [124:124] is the sub-list for extension type_name
+	124, // [124:124] is the sub-list for extension extendee
+	0,   // [0:124] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -10322,17 +10475,18 @@ func file_hub_proto_init() {
 		(*Event_TopicContentSet)(nil),
 		(*Event_SharedContentFetched)(nil),
 		(*Event_SharedContentRevoked)(nil),
+		(*Event_EncryptionKeysEnding)(nil),
 	}
 	file_hub_proto_msgTypes[17].OneofWrappers = []any{}
 	file_hub_proto_msgTypes[56].OneofWrappers = []any{}
-	file_hub_proto_msgTypes[68].OneofWrappers = []any{}
+	file_hub_proto_msgTypes[70].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   106,
+			NumMessages:   108,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -52,6 +52,7 @@ func (callStage) explain(v *version) string {
 		return "publish to " + v.Target.Name + " and wait until the message is durable on a quorum"
 	case registry.TargetHub:
 		return "the hub's operation " + v.Target.Name
+	case registry.TargetUpstream:
 	}
 	return fmt.Sprintf("the upstream %s, which must begin its answer within %v", v.Target.Name, v.patience)
 }
@@ -69,6 +70,7 @@ func (callStage) do(x *exchange) error {
 		x.resp = &response{status: http.StatusOK, header: http.Header{"Content-Type": {"application/json"}, "Cache-Control": {"no-cache"}},
 			body: readerOf(text), length: int64(len(text)), final: true}
 		return nil
+	case registry.TargetUpstream:
 	}
 	return x.callUpstream()
 }

@@ -75,7 +75,6 @@ type body struct {
 type outgoing struct {
 	header http.Header
 	target string // path and query
-	body   io.Reader
 	length int64
 }
 

@@ -145,6 +145,7 @@ func (x *exchange) wouldCall() string {
 		return fmt.Sprintf("would publish %d bytes to %s", len(x.body.held), v.Target.Name)
 	case registry.TargetHub:
 		return "would run " + v.Target.Name
+	case registry.TargetUpstream:
 	}
 	names := sortedNames(x.out.header)
 	return fmt.Sprintf("would call %s %s at %s with %s", x.r.Method, x.out.target, v.Target.Name, strings.Join(names, ", "))

@@ -65,7 +65,7 @@ func (senderStage) explain(v *version) string {
 
 func (senderStage) do(x *exchange) error {
 	v := x.version
-	if v.verifier == nil || x.choice != nil || x.move != "" {
+	if v.verifier == nil || x.decided() || x.move != "" {
 		return nil
 	}
 	if err := x.hold(); err != nil {

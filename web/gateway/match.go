@@ -61,7 +61,7 @@ func (matchStage) do(x *exchange) error {
 	x.match, x.alias, x.version = m, choice.Alias, x.at.versions[choice.Version]
 	v := x.version
 	switch {
-	case x.choice != nil:
+	case x.decided():
 	case choice.Outcome == registry.UnknownVersion:
 		x.choice = fault(http.StatusNotFound, codeUnknownRoute, "this version does not exist; there are %s", strings.Join(m.Versions(), ", "))
 		x.unknown = true
@@ -74,6 +74,9 @@ func (matchStage) do(x *exchange) error {
 	}
 	return nil
 }
+
+// decided reports whether the answer is no call of the target.
+func (x *exchange) decided() bool { return x.choice != nil }
 
 func notAllowed(method, allow string) *problem.Details {
 	d := fault(http.StatusMethodNotAllowed, codeMethod, "is %s; this route accepts %s", problem.Quote(method), allow)

@@ -100,8 +100,12 @@ func (x *exchange) checkSchema(format registry.Format) error {
 		d.Param = "Content-Type"
 		return d
 	}
-	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	if err != nil {
+	value, err := registry.DecodeContent(text)
+	var number *registry.NumberError
+	switch {
+	case errors.As(err, &number):
+		return invalidBody([]problem.Place{{Pointer: number.Pointer, Detail: number.Detail()}})
+	case err != nil:
 		return badDocument(err)
 	}
 	err = x.version.schema.Validate(value)

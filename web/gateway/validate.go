@@ -186,6 +186,9 @@ func formatOf(contentType string) registry.Format {
 
 func invalidBody(faults []problem.Place) *problem.Details {
 	d := fault(http.StatusBadRequest, codeInvalid, "the body does not match the route's schema")
+	for i, f := range faults { // they contain names and values of the body
+		faults[i].Pointer, faults[i].Detail = problem.Clip(f.Pointer), problem.Clip(f.Detail)
+	}
 	if len(faults) > 0 {
 		d.Detail += ": " + strings.TrimSpace(faults[0].Pointer+" "+faults[0].Detail)
 	}

@@ -188,9 +188,15 @@ type document struct {
 	Code          string   `json:"code" xml:"code"`
 	Param         string   `json:"param,omitempty" xml:"param,omitempty"`
 	Quota         *quota   `json:"quota,omitempty" xml:"quota,omitempty"`
-	Errors        []Place  `json:"errors,omitempty" xml:"errors>i,omitempty"`
+	Errors        []Place  `json:"errors,omitempty" xml:"-"`
+	Places        *places  `json:"-" xml:"errors,omitempty"` // Errors in XML, where an empty list would be there
 	Successor     string   `json:"successor,omitempty" xml:"successor,omitempty"`
 	CorrelationID string   `json:"correlation_id" xml:"correlation_id"`
+}
+
+// places is an array of RFC 9457's appendix B.
+type places struct {
+	Items []Place `xml:"i"`
 }
 
 func (d *Details) document(correlationID string) document {
@@ -199,6 +205,9 @@ func (d *Details) document(correlationID string) document {
 	for _, p := range d.Places {
 		p.Path, p.Pointer, p.Detail = OneLine(p.Path), OneLine(p.Pointer), OneLine(p.Detail)
 		doc.Errors = append(doc.Errors, p)
+	}
+	if doc.Errors != nil {
+		doc.Places = &places{doc.Errors}
 	}
 	return doc
 }
@@ -256,6 +265,18 @@ func OneLine(s string) string {
 		}
 		return c
 	}, strings.ToValidUTF8(s, "?"))
+}
+
+// maxTold is how much of a text from elsewhere a problem tells, in bytes.
+const maxTold = 320
+
+// Clip shortens a text that contains what a client has sent, for a problem: in its middle, because such texts begin with what
+// is wrong and end with what is expected.
+func Clip(s string) string {
+	if len(s) <= maxTold {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxTold/2], "") + "..." + strings.ToValidUTF8(s[len(s)-maxTold/2:], "")
 }
 
 // Quote shortens text from a client and quotes it for an error message.

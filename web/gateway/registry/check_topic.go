@@ -51,6 +51,11 @@ func (c *checker) topicParts(t *TopicPolicy, path []any) {
 	if d := t.Deliver; d != nil {
 		c.headers(d.Headers, below(path, "deliver", "headers"))
 		unique(c, d.Strip, below(path, "deliver", "strip"))
+		if p := d.Protect; p != nil && p.Trust != "" {
+			if _, is := c.reg.Trust[p.Trust]; !is {
+				c.failf(below(path, "deliver", "protect", "trust"), "unknown authorities %q, expected one of: %s", clip(p.Trust), known(c.reg.Trust))
+			}
+		}
 		for _, name := range []string{"Link", "Content-Type", "X-Hub-Signature", "X-Hub-Signature-256"} {
 			for given := range d.Headers {
 				if strings.EqualFold(given, name) {

@@ -180,6 +180,8 @@ func protect(n *yaml.Node) *Protect {
 			pairs(n, func(k string, n *yaml.Node) { p.Release[k] = texts[string](n) })
 		case "encrypt":
 			p.Encrypt = text(n)
+		case "trust":
+			p.Trust = text(n)
 		}
 	})
 	return p

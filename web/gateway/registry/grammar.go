@@ -200,7 +200,10 @@ func (g *words) topic() *shape {
 		key("deliver", object(
 			key("headers", g.headers, "Headers that are added to deliveries."),
 			key("strip", list(scalar(g.pointer), "pointer"), "What is removed from JSON bodies."),
-			key("protect", object(key("encrypt", scalar(oneOf("recipient")), "recipient: encrypted to the subscriber's key.")), "How deliveries are protected."),
+			key("protect", object(
+				key("encrypt", scalar(oneOf("recipient")), "recipient: encrypted to the subscriber's key."),
+				key("trust", scalar(g.name), "Whose certificates the keys of subscribers must have."),
+			), "How deliveries are protected."),
 		), "What changes in deliveries."),
 	)
 }

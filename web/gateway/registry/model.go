@@ -271,6 +271,7 @@ type Protect struct {
 	// Release lists, by permission, the JSON pointers that pass; "*" is everything.
 	Release map[string][]string
 	Encrypt string // "recipient" or empty
+	Trust   string // of deliveries: whose certificates the keys of subscribers must have; empty: anybody's
 }
 
 // Verify is the check of a signed payload.

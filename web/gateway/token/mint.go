@@ -158,8 +158,9 @@ const accountPrefix = "{account."
 func CheckClaim(value any) error {
 	switch v := value.(type) {
 	case string:
-		name, inner := strings.CutPrefix(v, "{")
-		if name, inner = strings.CutSuffix(name, "}"); !inner || !strings.HasPrefix(v, "{") || standIns[v] != nil || strings.HasPrefix(v, accountPrefix) && len(name) > len("account.") {
+		name, begins := strings.CutPrefix(v, "{")
+		name, ends := strings.CutSuffix(name, "}")
+		if !begins || !ends || standIns[v] != nil || strings.HasPrefix(v, accountPrefix) && len(name) > len("account.") {
 			return nil
 		}
 		return fmt.Errorf("got %q, expected {id}, {issuer}, {subject}, {method}, {username}, {source_system}, {target_system}, {account.<claim>} or a fixed value", v)

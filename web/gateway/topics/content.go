@@ -15,6 +15,7 @@ import (
 	"quorumhub/hub"
 	"quorumhub/web/gateway/convert"
 	"quorumhub/web/gateway/registry"
+	"quorumhub/web/problem"
 )
 
 // content is what a topic's messages must be.
@@ -62,8 +63,12 @@ func (c *content) check(contentType string, body []byte) error {
 	if err := convert.StripJSON(io.Discard, bytes.NewReader(body), convert.Options{Limits: c.limits}); err != nil {
 		return hub.ParamErrorf("body", "is not JSON as this topic takes it: %v", err)
 	}
-	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
-	if err != nil {
+	value, err := registry.DecodeContent(body)
+	var number *registry.NumberError
+	switch {
+	case errors.As(err, &number):
+		return hub.ParamErrorf("body", "is not as this topic asks: %s %s", problem.Clip(number.Pointer), number.Detail())
+	case err != nil:
 		return hub.ParamErrorf("body", "is not JSON")
 	}
 	err = c.schema.Validate(value)
@@ -89,5 +94,5 @@ func firstFault(e *jsonschema.ValidationError) string {
 			at += "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(step)
 		}
 	}
-	return at + " " + e.ErrorKind.LocalizedString(message.NewPrinter(language.English))
+	return problem.Clip(at) + " " + problem.Clip(e.ErrorKind.LocalizedString(message.NewPrinter(language.English)))
 }

@@ -11,6 +11,7 @@ import (
 
 	"quorumhub/hub"
 	"quorumhub/web/gateway/convert"
+	"quorumhub/web/gateway/protect"
 	"quorumhub/web/gateway/registry"
 )
 
@@ -25,7 +26,8 @@ type delivery struct {
 	headers  []hub.Header
 	strip    []string
 	limits   convert.Limits
-	encrypts bool // to the subscription's key
+	encrypts bool           // to the subscription's key
+	trust    *protect.Trust // whose certificates keys must have; nil: anybody's
 
 	mu    sync.Mutex
 	known map[messageKey]*transformed

@@ -56,6 +56,7 @@ type policy struct {
 	subscribe way
 	content   *content // nil: any
 	deliver   *delivery
+	broken    error // the authorities of recipients cannot be read: nobody can be encrypted to
 }
 
 // way is how callers must prove who they are.
@@ -109,6 +110,8 @@ func (p *Policies) Load(reg *registry.Registry) (problems []string) {
 		}
 		if t.Deliver != nil {
 			one.deliver = newDelivery(t.Deliver, p.o.MaxBytes)
+			one.deliver.trust, one.broken = trustOf(reg, t.Deliver.Protect)
+			lacks("deliver.protect.trust", one.broken)
 		}
 		all = append(all, one)
 	}
@@ -201,7 +204,7 @@ func (p *Policies) CheckContent(ctx context.Context, topic, contentType string, 
 func (p *Policies) CheckSubscription(_ context.Context, topic string, callback *url.URL, key string, others func() []string) error {
 	one := p.of(topic)
 	if key != "" {
-		if _, err := p.recipient(key); err != nil {
+		if _, err := p.recipient(topic, key); err != nil {
 			return &hub.Error{Code: hub.CodeInvalid, Param: "hub.encryption_key", Message: err.Error()}
 		}
 	} else if one != nil && one.deliver != nil && one.deliver.encrypts {

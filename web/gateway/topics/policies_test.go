@@ -139,7 +139,7 @@ func TestDeliveriesAreEncryptedToTheSubscriber(t *testing.T) {
 	if d, ok := p.DeliveryPolicy("b"); !ok || !d.Encrypts() || d.Transforms() {
 		t.Error("the policy is not applied")
 	}
-	sent, kind, err := p.Encrypt([]byte(`{"id":1}`), "application/json", key)
+	sent, kind, err := p.Encrypt("b", []byte(`{"id":1}`), "application/json", key)
 	if err != nil || kind != "application/jose" || bytes.Contains(sent, []byte(`"id":1`)) {
 		t.Fatalf("%s %s (%v)", kind, sent, err)
 	}
@@ -152,7 +152,7 @@ func TestDeliveriesAreEncryptedToTheSubscriber(t *testing.T) {
 		t.Errorf("opened: %s as %s (%v)", plain, cty, err)
 	}
 	now = now.Add(2 * time.Minute)
-	if sent, _, err := p.Encrypt([]byte("x"), "text/plain", key); err == nil {
+	if sent, _, err := p.Encrypt("b", []byte("x"), "text/plain", key); err == nil {
 		t.Errorf("encrypted to a certificate that has ended: %s", sent)
 	}
 }
@@ -175,13 +175,16 @@ func TestContentIsChecked(t *testing.T) {
 		{"orders", "application/json", `{"id": 1`, hub.CodeInvalid, "JSON"},
 		{"orders", "application/json", ``, hub.CodeInvalid, "JSON"},
 		{"orders", "application/json", strings.Repeat("[", 1000), hub.CodeInvalid, "JSON"},
+		{"orders", "application/json", `{"id": 1e999999}`, hub.CodeInvalid, "/id is not a number of at most 128 characters up to 1e400"},
+		{"orders", "application/json", `{"id": ` + strings.Repeat("9", 10_000) + `}`, hub.CodeInvalid, "/id is not a number"},
+		{"orders", "application/json", `{"id": "` + strings.Repeat("a", 10_000) + `"}`, hub.CodeInvalid, "/id"},
 		{"orders", "text/plain", `{"id": 1}`, hub.CodeUnsupported, "not JSON"},
 		{"lenient", "text/plain", `whatever`, 0, ""},
 		{"other", "text/plain", `whatever`, 0, ""},
 	} {
 		err := p.CheckContent(as("x"), c.topic, c.kind, []byte(c.body))
-		if (err == nil) != (c.code == 0) || err != nil && (hub.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.says)) {
-			t.Errorf("%s as %s to %s: %v, want code %d and %q", c.body, c.kind, c.topic, err, c.code, c.says)
+		if (err == nil) != (c.code == 0) || err != nil && (hub.CodeOf(err) != c.code || (!strings.Contains(err.Error(), c.says) || len(err.Error()) > 1000)) {
+			t.Errorf("%.60s as %s to %s: %.500v, want code %d and %q", c.body, c.kind, c.topic, err, c.code, c.says)
 		}
 	}
 	if !p.ChecksContent("orders") || p.ChecksContent("other") {
