@@ -188,10 +188,14 @@ func (x *exchange) stream(body io.Reader) (int64, error) {
 	buf := x.g.buffers.Get().(*[]byte) //nolint:forcetypeassert // it holds nothing else
 	defer x.g.buffers.Put(buf)
 	var n int64
+	var renewed time.Time
 	for {
 		got, err := body.Read(*buf)
 		if got > 0 {
-			_ = control.SetWriteDeadline(time.Now().Add(writeTime)) // fails without a connection, as in tests
+			if now := time.Now(); now.Sub(renewed) > writeTime/30 { // a timer for each piece costs more than the precision is worth
+				_ = control.SetWriteDeadline(now.Add(writeTime)) // fails without a connection, as in tests
+				renewed = now
+			}
 			wrote, werr := x.w.Write((*buf)[:got])
 			n += int64(wrote)
 			if werr != nil {
