@@ -151,12 +151,8 @@ func (x *exchange) take(resp *http.Response) error {
 		return d
 	}
 	h := resp.Header
-	upstream.CleanResponse(h)
-	for _, name := range ofTheGateway {
-		delete(h, name)
-	}
 	for name := range h {
-		if isCORS(name) {
+		if isCORS(name) || isOfTheGateway(name) {
 			delete(h, name)
 		}
 	}

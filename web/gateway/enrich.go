@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"net/http"
+	"slices"
 	"strings"
 
 	"quorumhub/web/gateway/upstream"
@@ -15,36 +17,36 @@ func (enrichStage) explain(*version) string {
 	return "credentials, hop-by-hop fields and the client's copies of X-Gateway-*, X-Principal-*, X-Geo-* and X-Forwarded-* are removed; the gateway's are added"
 }
 
-// credentials are the fields that prove who calls, and cookies.
-var credentials = []string{"Authorization", "Cookie", "Cookie2", "X-Api-Key", "Geo-Auth", "Signature", "Signature-Input", "Client-Cert",
-	"Client-Cert-Chain", "X-Ssl-Client-Cert", "Dpop"}
+// isCredential reports whether a field proves who calls; cookies may.
+func isCredential(name string) bool {
+	switch name {
+	case "Authorization", "Cookie", "Cookie2", "X-Api-Key", "Geo-Auth", "Signature", "Signature-Input", "Client-Cert",
+		"Client-Cert-Chain", "X-Ssl-Client-Cert", "Dpop":
+		return true
+	}
+	return false
+}
 
-// said are the fields that only the gateway says.
-var said = []string{"Forwarded", "X-Real-Ip", "X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override",
-	correlationHeader, traceParent, traceState, versionHeader, "Host"}
+// isSaid reports whether only the gateway says a field.
+func isSaid(name string) bool {
+	switch name {
+	case "Forwarded", "X-Real-Ip", "X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override",
+		correlationHeader, traceParent, traceState, versionHeader, "Host":
+		return true
+	}
+	return slices.ContainsFunc(saidPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+}
 
 // saidPrefixes begin the names of further such fields.
 var saidPrefixes = []string{"X-Gateway-", "X-Principal-", "X-Geo-", "Geo-", "X-Forwarded-"}
 
 func (enrichStage) do(x *exchange) error {
-	h := x.r.Header.Clone()
-	upstream.CleanRequest(h)
-	for _, name := range credentials {
-		delete(h, name)
-	}
-	for _, name := range said {
-		delete(h, name)
-	}
-	for name := range h {
-		for _, prefix := range saidPrefixes {
-			if strings.HasPrefix(name, prefix) {
-				delete(h, name)
-			}
-		}
-	}
+	h := x.clientHeader()
+	values := make([]string, 0, maxAdded)
 	set := func(name, value string) {
 		if value = headerValue(value); value != "" {
-			h[name] = []string{value}
+			values = append(values, value)
+			h[name] = values[len(values)-1 : len(values) : len(values)]
 		}
 	}
 	if x.body.kind != "" {
@@ -62,7 +64,7 @@ func (enrichStage) do(x *exchange) error {
 	set("X-Forwarded-For", x.caller.Address)
 	set("X-Forwarded-Host", x.r.Host)
 	set("X-Forwarded-Proto", x.caller.Scheme)
-	h["Via"] = append(h["Via"], viaHere) // RFC 9110 section 7.6.3
+	h["Via"] = append(slices.Clip(h["Via"]), viaHere) // RFC 9110 section 7.6.3
 	set("X-Gateway-Service", v.service.Name)
 	set("X-Gateway-Version", v.Version.Version)
 	if !x.caller.Anonymous {
@@ -84,6 +86,23 @@ func (enrichStage) do(x *exchange) error {
 	}
 	x.out.header = h
 	return nil
+}
+
+// maxAdded is the number of fields that the gateway adds; a few more would only cost an allocation.
+const maxAdded = 12
+
+// clientHeader returns the client's fields that the service may get. It shares their values with the request, so they are replaced and
+// never changed.
+func (x *exchange) clientHeader() http.Header {
+	from := x.r.Header
+	h := make(http.Header, len(from)+maxAdded)
+	for name, values := range from {
+		if !isCredential(name) && !isSaid(name) {
+			h[name] = values
+		}
+	}
+	upstream.CleanRequest(h)
+	return h
 }
 
 // headerValue removes what would break a header. Subjects are text that an issuer chose.

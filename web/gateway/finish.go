@@ -74,6 +74,10 @@ func (logStage) do(x *exchange) error {
 			x.g.usage.count(usageKey{service, version, x.consumer()}, x.status, x.g.Clock())
 		}
 	}
+	ctx := context.WithoutCancel(x.ctx())
+	if !x.g.Log.Enabled(ctx, slog.LevelInfo) {
+		return nil
+	}
 	attrs := make([]slog.Attr, 0, 12)
 	attrs = append(attrs, slog.String("method", x.r.Method), slog.String("service", service), slog.String("version", version), slog.Int("status", x.status),
 		slog.String("caller", x.caller.Key), slog.Duration("took", took), slog.Duration("upstream", x.waited), slog.Int64("bytes", x.sent),
@@ -84,7 +88,7 @@ func (logStage) do(x *exchange) error {
 	if x.cut {
 		attrs = append(attrs, slog.Bool("cut", true))
 	}
-	x.g.Log.LogAttrs(context.WithoutCancel(x.ctx()), slog.LevelInfo, "gateway", attrs...)
+	x.g.Log.LogAttrs(ctx, slog.LevelInfo, "gateway", attrs...)
 	return nil
 }
 

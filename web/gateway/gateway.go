@@ -56,7 +56,7 @@ type Gateway struct {
 }
 
 // bufferBytes is how much of a response is passed on at a time.
-const bufferBytes = 32 << 10
+const bufferBytes = 16 << 10
 
 // New makes a Gateway, which serves nothing before Start.
 func New(o Options) (*Gateway, error) {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
@@ -68,7 +69,7 @@ type trace struct {
 func (correlateStage) do(x *exchange) error {
 	// Whoever serves HTTP has given the response its ID, which problems and logs outside the gateway show, too.
 	if x.correlation == "" {
-		x.correlation = randomHex(8)
+		x.correlation = hex.EncodeToString(binary.BigEndian.AppendUint64(nil, rand.Uint64()))
 		x.w.Header().Set(correlationHeader, x.correlation)
 	}
 	x.trace = traceOf(x.r.Header)
@@ -80,7 +81,13 @@ func traceOf(h http.Header) trace {
 	if given := h[traceParent]; len(given) == 1 && validTraceParent(given[0]) {
 		return trace{given[0], h[traceState]}
 	}
-	return trace{parent: "00-" + randomHex(16) + "-" + randomHex(8) + "-00"}
+	var ids [24]byte
+	for i := 0; i < len(ids); i += 8 {
+		binary.BigEndian.PutUint64(ids[i:], rand.Uint64())
+	}
+	text := append(make([]byte, 0, 55), "00-"...)
+	text = append(hex.AppendEncode(text, ids[:16]), '-')
+	return trace{parent: string(append(hex.AppendEncode(text, ids[16:]), "-00"...))}
 }
 
 // validTraceParent checks version, IDs and flags (section 3.2). Later versions may be longer.
@@ -99,12 +106,4 @@ func validTraceParent(s string) bool {
 		}
 	}
 	return strings.Trim(s[3:35], "0") != "" && strings.Trim(s[36:52], "0") != ""
-}
-
-func randomHex(bytes int) string {
-	raw := make([]byte, bytes)
-	for i := range raw {
-		raw[i] = byte(rand.Uint32())
-	}
-	return hex.EncodeToString(raw)
 }

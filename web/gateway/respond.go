@@ -13,10 +13,16 @@ import (
 	"quorumhub/web/gateway/registry"
 )
 
-// ofTheGateway are fields of a response that only the gateway says, or that mean something else at its origin.
-var ofTheGateway = []string{correlationHeader, "Set-Cookie", "Set-Cookie2", "Www-Authenticate", "Server", "X-Powered-By", "X-Aspnet-Version", "X-Aspnetmvc-Version",
-	"Strict-Transport-Security", "Public-Key-Pins", "Clear-Site-Data", "Service-Worker-Allowed", "Nel", "Report-To", "Reporting-Endpoints", "Refresh",
-	"Deprecation", "Sunset", "Ratelimit", "Ratelimit-Policy", "X-Hub-Message-Id", "X-Accel-Redirect", "X-Sendfile"}
+// isOfTheGateway reports whether only the gateway says a field of a response, or it means something else at its origin.
+func isOfTheGateway(name string) bool {
+	switch name {
+	case correlationHeader, "Set-Cookie", "Set-Cookie2", "Www-Authenticate", "Server", "X-Powered-By", "X-Aspnet-Version", "X-Aspnetmvc-Version",
+		"Strict-Transport-Security", "Public-Key-Pins", "Clear-Site-Data", "Service-Worker-Allowed", "Nel", "Report-To", "Reporting-Endpoints", "Refresh",
+		"Deprecation", "Sunset", "Ratelimit", "Ratelimit-Policy", "X-Hub-Message-Id", "X-Accel-Redirect", "X-Sendfile":
+		return true
+	}
+	return false
+}
 
 func isCORS(name string) bool { return strings.HasPrefix(name, "Access-Control-") }
 
@@ -182,10 +188,14 @@ func (x *exchange) stream(body io.Reader) (int64, error) {
 	buf := x.g.buffers.Get().(*[]byte) //nolint:forcetypeassert // it holds nothing else
 	defer x.g.buffers.Put(buf)
 	var n int64
+	var renewed time.Time
 	for {
 		got, err := body.Read(*buf)
 		if got > 0 {
-			_ = control.SetWriteDeadline(time.Now().Add(writeTime)) // fails without a connection, as in tests
+			if now := time.Now(); now.Sub(renewed) > writeTime/30 { // a timer for each piece costs more than the precision is worth
+				_ = control.SetWriteDeadline(now.Add(writeTime)) // fails without a connection, as in tests
+				renewed = now
+			}
 			wrote, werr := x.w.Write((*buf)[:got])
 			n += int64(wrote)
 			if werr != nil {

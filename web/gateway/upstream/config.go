@@ -143,7 +143,7 @@ func fixedHeaders(headers map[string]string) (map[string][]string, error) {
 		switch {
 		case !httpguts.ValidHeaderFieldName(name):
 			return nil, fmt.Errorf("headers: %q is not the name of a header", name)
-		case slices.Contains(hopByHop, key) || key == "Host" || key == "Content-Length":
+		case isHopByHop(key) || key == "Host" || key == "Content-Length":
 			return nil, fmt.Errorf("headers: %s is set by the gateway itself; expected another header", key)
 		case !httpguts.ValidHeaderFieldValue(value):
 			return nil, fmt.Errorf("headers.%s: the value contains control characters", key)

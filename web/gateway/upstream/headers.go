@@ -6,17 +6,23 @@ import (
 	"strings"
 )
 
-// hopByHop are the fields that concern one connection (RFC 9110 section 7.6.1), and Expect, which net/http answers itself.
-var hopByHop = []string{"Connection", "Expect", "Http2-Settings", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
-	"Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+// isHopByHop reports whether a field concerns one connection (RFC 9110 section 7.6.1), or is Expect, which net/http answers itself.
+func isHopByHop(name string) bool {
+	switch name {
+	case "Connection", "Expect", "Http2-Settings", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
+		"Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+		return true
+	}
+	return false
+}
 
 // CleanRequest removes what must not go on to a service from the header of a client's request: hop-by-hop fields, those
 // that Connection names, and fields with an underscore in their names, which many services cannot tell from the ones with a
 // hyphen that the gateway vouches for. Call it before anything is added: Connection could name the gateway's own fields.
 func CleanRequest(h http.Header) {
-	removeHopByHop(h)
+	removeNamed(h)
 	for name := range h {
-		if strings.Contains(name, "_") {
+		if isHopByHop(name) || strings.Contains(name, "_") {
 			delete(h, name)
 		}
 	}
@@ -25,20 +31,32 @@ func CleanRequest(h http.Header) {
 // CleanResponse removes what must not go on to a client: hop-by-hop fields, those that Connection names, and Alt-Svc, which
 // names a way past the gateway. Pool.Call has done so with what it returns.
 func CleanResponse(h http.Header) {
-	removeHopByHop(h)
-	delete(h, "Alt-Svc")
+	removeNamed(h)
+	for name := range h {
+		if name == "Alt-Svc" || isHopByHop(name) {
+			delete(h, name)
+		}
+	}
 }
 
+// removeHopByHop removes the fields that concern one connection, and those that Connection names.
 func removeHopByHop(h http.Header) {
+	removeNamed(h)
+	for name := range h {
+		if isHopByHop(name) {
+			delete(h, name)
+		}
+	}
+}
+
+// removeNamed removes the fields that Connection names.
+func removeNamed(h http.Header) {
 	for _, line := range h["Connection"] {
 		for name := range strings.SplitSeq(line, ",") {
 			if name = strings.TrimSpace(name); name != "" {
 				h.Del(name)
 			}
 		}
-	}
-	for _, name := range hopByHop {
-		delete(h, name)
 	}
 }
 
