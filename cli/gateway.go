@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"quorumhub/cli/client"
 	"quorumhub/cli/exit"
@@ -241,11 +242,11 @@ func (c *gatewayUsageCmd) Run(ctx context.Context, s Streams) error {
 	if err := json.Unmarshal(raw, &out); err != nil {
 		return hub.Unexpected("/v1/gateway/usage", err)
 	}
-	table := s.table()
+	table, now := s.table(), time.Now()
 	table.Row("SERVICE\tVERSION\tCONSUMER\tREQUESTS\tFAILURES\tLAST CALL")
 	for _, i := range out.Items {
 		table.Row(fmt.Sprintf("%s\t%s\t%s\t%d\t%d\t%s", terminal.OneLine(i.Service), terminal.OneLine(i.Version), terminal.OneLine(i.Consumer), i.Requests, i.Failures,
-			terminal.OrDash(i.LastAt)))
+			terminal.When(i.LastAt, now)))
 	}
 	if err := table.Write(s.Out); err != nil {
 		return err

@@ -57,6 +57,9 @@ func (c *gatewayRoutesCmd) Run(ctx context.Context, s Streams) error {
 	for _, row := range gateway.Routes(services) {
 		table.Row(row)
 	}
+	if len(services) == 0 {
+		fmt.Fprintln(s.Err, "note: there are no services; quorumhub gateway apply makes a file the registry of the hub")
+	}
 	return table.Write(s.Out)
 }
 

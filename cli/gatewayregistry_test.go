@@ -112,6 +112,7 @@ func TestGatewayRegistryIsReplicated(t *testing.T) {
 
 	next := registryFile(t, strings.Replace(someRegistry, "hr:/v1", "hr:/v2", 1)+"  - {name: new, uri: new, versions: [{version: \"1\", target: \"hr:/new\", methods: [GET], auth: none}]}\n")
 	do(0, "first-secret", "apply", "--dry-run", next).says(t, 6, "~ service address, version 1: target.path /v1/address → /v2/address", "+ service new")
+	do(0, "first-secret", "diff", registryFile(t, strings.Replace(someRegistry, ":9100", ":9200", 1))).says(t, 6, "~ upstream hr: urls http://127.0.0.1:9100 → http://127.0.0.1:9200")
 	if now := gatewayAt(t, c.urls[0]); now.Hash != first.Hash {
 		t.Fatal("a dry run changed it")
 	}
@@ -175,4 +176,5 @@ func TestGatewayRegistryIsRefused(t *testing.T) {
 		t.Errorf("a refused registry is served: %+v", a)
 	}
 	gateway(t, "x", "show", "--hub", c.urls[0]+"/hub").says(t, 4, "no registry has been applied")
+	gateway(t, "x", "routes", "--hub", c.urls[0]+"/hub").says(t, 0, "METHODS", "there are no services; quorumhub gateway apply")
 }

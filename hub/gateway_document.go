@@ -47,14 +47,14 @@ type GatewayMistake struct {
 
 // String returns the mistake as one line.
 func (m GatewayMistake) String() string {
-	where := m.Path
+	text := m.Detail
+	if m.Path != "" {
+		text = m.Path + ": " + text
+	}
 	if m.Line > 0 {
-		where = fmt.Sprintf("%d:%d: %s", m.Line, m.Column, m.Path)
+		text = fmt.Sprintf("%d:%d: %s", m.Line, m.Column, text)
 	}
-	if where == "" {
-		return m.Detail
-	}
-	return where + ": " + m.Detail
+	return text
 }
 
 // InvalidGatewayError is the error for a registry that was refused.
@@ -64,7 +64,11 @@ type InvalidGatewayError struct {
 
 func (e *InvalidGatewayError) Error() string {
 	text := "the registry is refused: " + e.Mistakes[0].String()
-	if n := len(e.Mistakes) - 1; n > 0 {
+	switch n := len(e.Mistakes) - 1; n {
+	case 0:
+	case 1:
+		text += " (and 1 more mistake)"
+	default:
 		text += fmt.Sprintf(" (and %d more mistakes)", n)
 	}
 	return text

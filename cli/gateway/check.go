@@ -45,8 +45,11 @@ func (r *Report) String() string {
 	for _, s := range r.Services {
 		versions += len(s.Versions)
 	}
-	return fmt.Sprintf("%s with %s, and %s", count(len(r.Services), "service", "services"), count(versions, "version", "versions"),
-		count(r.Topics, "policy of topics", "policies of topics"))
+	text := count(len(r.Services), "service", "services") + " with " + count(versions, "version", "versions")
+	if r.Topics > 0 {
+		text += ", and " + count(r.Topics, "policy of topics", "policies of topics")
+	}
+	return text
 }
 
 func count(n int, one, many string) string {

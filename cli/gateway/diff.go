@@ -209,10 +209,10 @@ func join(path, name string) string {
 	return cmp.Or(strings.Trim(path+"."+name, "."), name)
 }
 
-// spelling returns a field's name as registries spell it: max_body for MaxBody, uri for URI.
+// spelling returns a field's name as registries spell it: max_body for MaxBody, uri for URI, urls for URLs.
 func spelling(name string) string {
 	var b strings.Builder
-	runes := []rune(name)
+	runes := []rune(strings.ReplaceAll(name, "URLs", "Urls"))
 	for i, r := range runes {
 		if unicode.IsUpper(r) && i > 0 && (!unicode.IsUpper(runes[i-1]) || i+1 < len(runes) && unicode.IsLower(runes[i+1])) {
 			b.WriteByte('_')

@@ -94,10 +94,95 @@ func (s sender) sign(t *testing.T, at time.Time, bodies []string) []http.Header 
 	return out
 }
 
+// campaign is what one sender sends, and what its topic's subscriber gets.
+type campaign struct {
+	sender
+	c      *trio
+	bodies []string
+	signed []http.Header
+	ids    []string // of the messages
+	sub    *hubtest.Subscriber
+}
+
+func (c *trio) campaign(t *testing.T, s sender, n int) *campaign {
+	t.Helper()
+	a := &campaign{sender: s, c: c, ids: make([]string, n), sub: hubtest.NewSubscriber(t)}
+	for i := range n {
+		a.bodies = append(a.bodies, s.body(i))
+	}
+	a.signed = s.sign(t, time.Now(), a.bodies)
+	if _, err := a.deliver(0, 0); err != nil { // makes the topic
+		t.Fatal(s.scheme, err)
+	}
+	form := url.Values{"hub.mode": {"subscribe"}, "hub.topic": {c.Nodes[0].TopicURL(s.scheme)}, "hub.callback": {a.sub.Callback("/cb")}, "hub.start": {"earliest"}}
+	if reply := c.Nodes[0].Do(t, "POST", "/hub", http.Header{"X-Api-Key": {c.key}, "Content-Type": {hubtest.FormType}}, []byte(form.Encode())); reply.Status != http.StatusAccepted {
+		t.Fatalf("subscribe: %v", reply)
+	}
+	a.sub.WaitIntent(t, "subscribe", 1)
+	return a
+}
+
+// deliver sends a webhook as senders do, again and again until it is accepted, and returns the message ID.
+func (a *campaign) deliver(n, at int) (string, error) {
+	for k := range 600 {
+		reply, err := a.c.Nodes[(at+k)%3].Send("POST", "/gateway/hooks/"+a.scheme, a.signed[n], strings.NewReader(a.bodies[n]))
+		switch {
+		case err != nil:
+		case reply.Status == http.StatusAccepted:
+			return reply.Header.Get("X-Hub-Message-Id"), nil
+		case reply.Status < 500 && reply.Status != http.StatusTooManyRequests:
+			return "", fmt.Errorf("%v", reply)
+		}
+		hubtest.Pause(50 * time.Millisecond)
+	}
+	return "", errors.New("not accepted for half a minute")
+}
+
+// send delivers each webhook twice, at different nodes; from the middle on once it may.
+func (a *campaign) send(t *testing.T, goOn <-chan struct{}) {
+	for n := range a.bodies {
+		if n == len(a.bodies)/2 {
+			<-goOn
+		}
+		first, err := a.deliver(n, n)
+		again, err2 := a.deliver(n, n+1)
+		if err := errors.Join(err, err2); err != nil || first == "" || again != first {
+			t.Errorf("%s %d: message IDs %q and %q, %v; want the same for one delivery", a.scheme, n, first, again, err)
+		}
+		a.ids[n] = first
+	}
+}
+
+// arrived waits until all are there, and fails the test if one is there under two message IDs or changed.
+func (a *campaign) arrived(t *testing.T) {
+	t.Helper()
+	messages := func() map[string]string { // what a callback gets twice has the same message ID
+		out := map[string]string{}
+		for _, d := range a.sub.Deliveries() {
+			out[d.Header.Get("X-Hub-Message-Id")] = string(d.Body)
+		}
+		return out
+	}
+	hubtest.EventuallyWithin(t, time.Minute, "all of "+a.scheme+" are delivered", func() error {
+		if n := len(messages()); n < len(a.bodies) {
+			return fmt.Errorf("%d of %d", n, len(a.bodies))
+		}
+		return nil
+	})
+	got := messages()
+	for n, id := range a.ids {
+		if got[id] != a.bodies[n] {
+			t.Errorf("%s: message %s is %q, want %q", a.scheme, id, got[id], a.bodies[n])
+		}
+	}
+	if len(got) != len(a.bodies) {
+		t.Errorf("%s: %d messages, want %d", a.scheme, len(got), len(a.bodies))
+	}
+}
+
 // Webhooks of their senders reach the subscribers of a topic while a node dies: each of them, once, and nothing that was changed.
 func TestWebhooksOfTheirSendersThroughThreeNodes(t *testing.T) {
 	t.Parallel()
-	const each = 12
 	var verifiers, services strings.Builder
 	secrets := map[string]string{}
 	for i, s := range senders() {
@@ -109,86 +194,22 @@ func TestWebhooksOfTheirSendersThroughThreeNodes(t *testing.T) {
 	c := newTrio(t)
 	c.apply(t, 0, "version: 1\nverifiers:\n"+verifiers.String()+"services:\n"+services.String(), nil, secrets)
 	leader := c.leads(t)
+	var campaigns []*campaign
+	for _, s := range senders() {
+		campaigns = append(campaigns, c.campaign(t, s, 12))
+	}
 	var sending sync.WaitGroup
 	killed := make(chan struct{})
-	type result struct {
-		bodies []string
-		ids    []string // of the messages
-		sub    *hubtest.Subscriber
-	}
-	results := make([]result, len(senders()))
-	for i, s := range senders() {
-		r := &results[i]
-		for n := range each {
-			r.bodies = append(r.bodies, s.body(n))
-		}
-		signed := s.sign(t, time.Now(), r.bodies)
-		r.ids, r.sub = make([]string, each), hubtest.NewSubscriber(t)
-		form := url.Values{"hub.mode": {"subscribe"}, "hub.topic": {c.Nodes[0].TopicURL(s.scheme)}, "hub.callback": {r.sub.Callback("/cb")}, "hub.start": {"earliest"}}
-		deliver := func(n int, at int) (string, error) { // as senders do: again, until it is accepted
-			for k := range 600 {
-				reply, err := c.Nodes[(at+k)%3].Send("POST", "/gateway/hooks/"+s.scheme, signed[n], strings.NewReader(r.bodies[n]))
-				if err == nil && reply.Status == http.StatusAccepted {
-					return reply.Header.Get("X-Hub-Message-Id"), nil
-				}
-				if err == nil && reply.Status < 500 && reply.Status != http.StatusTooManyRequests {
-					return "", fmt.Errorf("%v", reply)
-				}
-				time.Sleep(50 * time.Millisecond)
-			}
-			return "", errors.New("not accepted for half a minute")
-		}
-		var err error
-		if r.ids[0], err = deliver(0, 0); err != nil { // makes the topic
-			t.Fatal(s.scheme, err)
-		}
-		if reply := c.Nodes[0].Do(t, "POST", "/hub", http.Header{"X-Api-Key": {c.key}, "Content-Type": {hubtest.FormType}}, []byte(form.Encode())); reply.Status != http.StatusAccepted {
-			t.Fatalf("subscribe: %v", reply)
-		}
-		r.sub.WaitIntent(t, "subscribe", 1)
-		sending.Go(func() {
-			for n := range each {
-				if n == each/2 {
-					<-killed
-				}
-				first, err := deliver(n, n)
-				again, err2 := deliver(n, n+1)
-				if err := errors.Join(err, err2); err != nil || first == "" || again != first || n == 0 && first != r.ids[0] {
-					t.Errorf("%s %d: message IDs %q and %q, %v; want the same for one delivery", s.scheme, n, first, again, err)
-				}
-				r.ids[n] = first
-			}
-		})
+	for _, a := range campaigns {
+		sending.Go(func() { a.send(t, killed) })
 	}
 	hubtest.Pause(200 * time.Millisecond)
 	c.Kill(t, leader)
 	close(killed)
 	sending.Wait()
-	for i, s := range senders() {
-		r := &results[i]
-		messages := func() map[string]string { // what a callback gets twice has the same message ID
-			out := map[string]string{}
-			for _, d := range r.sub.Deliveries() {
-				out[d.Header.Get("X-Hub-Message-Id")] = string(d.Body)
-			}
-			return out
-		}
-		hubtest.EventuallyWithin(t, time.Minute, "all of "+s.scheme+" are delivered", func() error {
-			if n := len(messages()); n < each {
-				return fmt.Errorf("%d of %d", n, each)
-			}
-			return nil
-		})
-		got := messages()
-		for n, id := range r.ids {
-			if got[id] != r.bodies[n] {
-				t.Errorf("%s: message %s is %q, want %q", s.scheme, id, got[id], r.bodies[n])
-			}
-		}
-		if len(got) != each {
-			t.Errorf("%s: %d messages, want %d", s.scheme, len(got), each)
-		}
-		c.refuseWebhooks(t, s, r.bodies[0])
+	for _, a := range campaigns {
+		a.arrived(t)
+		c.refuseWebhooks(t, a.sender, a.bodies[0])
 	}
 }
 

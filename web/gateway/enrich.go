@@ -64,7 +64,7 @@ func (enrichStage) do(x *exchange) error {
 	set("X-Forwarded-For", x.caller.Address)
 	set("X-Forwarded-Host", x.r.Host)
 	set("X-Forwarded-Proto", x.caller.Scheme)
-	h["Via"] = append(slices.Clip(h["Via"]), "1.1 quorumhub") // RFC 9110 section 7.6.3
+	h["Via"] = append(slices.Clip(h["Via"]), viaHere) // RFC 9110 section 7.6.3
 	set("X-Gateway-Service", v.service.Name)
 	set("X-Gateway-Version", v.Version.Version)
 	if !x.caller.Anonymous {

@@ -24,6 +24,7 @@ const (
 	codeNotAcceptable   = "not_acceptable"
 	codeLimited         = "limited"
 	codeRetired         = "retired"
+	codeLoop            = "loop"
 	codeUpstream        = "upstream"
 	codeTimeout         = "upstream_timeout"
 	codeUnavailable     = "unavailable"

@@ -12,15 +12,20 @@ import (
 	"quorumhub/web/problem"
 )
 
-// maxURIBytes is the longest path with query.
-const maxURIBytes = 8 << 10
+const (
+	maxURIBytes = 8 << 10 // of path and query
+	// maxPasses is how often a request may have passed through a gateway: hubs may stand behind each other, but a registry that
+	// leads back to the hub, by way of another node or a load balancer, would go round without end.
+	maxPasses = 3
+	viaHere   = "1.1 quorumhub"
+)
 
 // limitStage refuses what no route accepts, before anything else is looked at.
 type limitStage struct{}
 
 func (limitStage) name() string { return "limits" }
 func (limitStage) explain(v *version) string {
-	return fmt.Sprintf("the URL has at most %d bytes, the body at most %d; no protocol is changed", maxURIBytes, v.MaxBody)
+	return fmt.Sprintf("the URL has at most %d bytes, the body at most %d; no protocol is changed; it has passed through fewer than %d gateways", maxURIBytes, v.MaxBody, maxPasses)
 }
 
 func (limitStage) do(x *exchange) error {
@@ -29,6 +34,13 @@ func (limitStage) do(x *exchange) error {
 	}
 	if protocol := upstream.Upgrade(x.r); protocol != "" {
 		return fault(http.StatusNotImplemented, codeUnsupported, "asks to change the protocol to %s; the gateway passes on requests and responses only", problem.Quote(protocol))
+	}
+	passes := 0
+	for _, via := range x.r.Header["Via"] {
+		passes += strings.Count(via, viaHere)
+	}
+	if passes >= maxPasses {
+		return fault(http.StatusLoopDetected, codeLoop, "has passed through a gateway %d times; the service behind this route leads back to it", passes)
 	}
 	x.body.there = x.r.ContentLength != 0
 	return nil

@@ -380,7 +380,12 @@ func (c *checker) stepOf(name string, path []any) {
 func (c *checker) regexp(expr string, path []any) {
 	detail, known := c.patterns[expr]
 	if !known {
-		if _, err := regexp.Compile(WholePattern(expr)); err != nil {
+		// By itself first: "a)|(?:b" must not close what it is put into, and nobody wrote what is put around it.
+		_, err := regexp.Compile(expr)
+		if err == nil {
+			_, err = regexp.Compile(WholePattern(expr))
+		}
+		if err != nil {
 			detail = strings.TrimPrefix(err.Error(), "error parsing regexp: ")
 		}
 		if c.patterns == nil {

@@ -276,7 +276,12 @@ func (c *checker) target(s *Service, v *Version, path []any) {
 			}
 		}
 	default:
-		if _, is := c.reg.Upstreams[t.Name]; !is {
+		_, is := c.reg.Upstreams[t.Name]
+		if !is && (t.Name == "http" || t.Name == "https") {
+			c.failf(path, "is a URL; expected <upstream>:<path>, with the URL below upstreams")
+			return
+		}
+		if !is {
 			c.failf(path, "unknown upstream %q, expected one of: %s", clip(t.Name), known(c.reg.Upstreams))
 		}
 		c.targetPath(s, t.Path, path)

@@ -58,7 +58,11 @@ func (w *walk) list(n *yaml.Node, s *shape, where *place) {
 		}
 		return
 	case n.Kind != yaml.SequenceNode:
-		w.fail(n, where, "%s, expected a list", kindOf(n))
+		example := ""
+		if n.Kind == yaml.ScalarNode && n.Value != "" && len(n.Value) <= 40 {
+			example = ", such as [" + n.Value + "]"
+		}
+		w.fail(n, where, "%s, expected a list%s", kindOf(n), example)
 		return
 	case s.nonEmpty && len(n.Content) == 0:
 		w.fail(n, where, "is empty, expected at least one %s", s.itemName)
