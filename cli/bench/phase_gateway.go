@@ -27,7 +27,7 @@ const (
 // gatewayRegistry is what the measured gateway serves: the same service without credentials and with an API key.
 const gatewayRegistry = `version: 1
 upstreams:
-  service: {urls: [%q]}
+  service: {urls: [%q], connect_timeout: 60s}
 services:
   - name: open
     uri: open
