@@ -280,13 +280,14 @@ func TestRollingRestart(t *testing.T) {
 	for n := 1; n <= 3; n++ { // the leader last
 		i := (last + n) % 3
 		began := time.Now()
-		if err := syscall.Kill(pidIn(c.node(i)), syscall.SIGTERM); err != nil {
+		pid := pidIn(c.node(i))
+		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
 		other := (i + 1) % 3
 		eventually(t, "others own its subscriptions", func() bool { s := c.shares(other); return len(s) == 3 && s[i] == 0 })
 		t.Logf("others own the subscriptions of node-%d after %v", i+1, time.Since(began))
-		eventually(t, "it has exited", func() bool { _, err := http.Get(c.urls[i] + "/health/live"); return err != nil })
+		eventually(t, "it has exited", func() bool { return !isAlive(pid) || isZombie(pid) })
 		c.restart(i)
 		eventually(t, "it is ready", func() bool { return isReady(c.urls[i]) })
 		eventually(t, "shares are even", func() bool { return evenShares(c.shares(other), len(paths)) })

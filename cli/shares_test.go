@@ -207,10 +207,7 @@ func TestI4SharesMoveWithTheNodes(t *testing.T) {
 		t.Errorf("%d messages were repeated when the node came back", n-atKill)
 	}
 
-	if err := syscall.Kill(pidIn(c.node(other)), syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the node has exited", func() bool { _, err := http.Get(c.urls[other] + "/health/live"); return err != nil })
+	c.stopNode(other)
 	time.Sleep(500 * time.Millisecond)
 	c.restart(other)
 	eventually(t, "it is ready", func() bool { return isReady(c.urls[other]) })
