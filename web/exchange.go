@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"runtime/debug"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"quorumhub/auth"
@@ -27,9 +28,9 @@ type exchange struct {
 	signed content // a body read to verify its signature, released at the end
 	reads  Reads   // nil: the request writes nothing
 	client netip.Addr
-	caller callerID // whose shares the request draws on
-	unread bool     // the request has a body that was not read to its end
-	asked  *url.URL // as in the request line, which signatures cover; nil: as in the request
+	caller callerID    // whose shares the request draws on
+	unread atomic.Bool // the request has a body that was not read to its end
+	asked  *url.URL    // as in the request line, which signatures cover; nil: as in the request
 	// byOrigin says that the response depends on the page that asks.
 	byOrigin bool
 	closing  bool        // the connection ends with this request
@@ -62,8 +63,14 @@ func (x *exchange) begin(status int) {
 	if x.byOrigin {
 		x.Header().Add("Vary", "Origin")
 	}
-	if x.unread && (x.closing || x.Header()["Connection"] == nil) {
-		_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Now().Add(unreadGrace)) // fails without a connection, as in tests
+	if x.unread.Load() && (x.closing || x.Header()["Connection"] == nil) {
+		control := http.NewResponseController(x.ResponseWriter)
+		_ = control.SetReadDeadline(time.Now().Add(unreadGrace)) // fails without a connection, as in tests
+		if !x.unread.Load() {
+			// The gateway sends a body on in a goroutine of its own, which has come to its end meanwhile. The deadline would end the
+			// request, as if its client were gone.
+			_ = control.SetReadDeadline(time.Time{})
+		}
 	}
 	if x.reads == nil || status >= 300 {
 		return
@@ -76,7 +83,7 @@ func (x *exchange) begin(status int) {
 // bodyRead records that the body of w's request was read to its end.
 func bodyRead(w http.ResponseWriter) {
 	if x, ok := w.(*exchange); ok {
-		x.unread = false
+		x.unread.Store(false)
 	}
 }
 
@@ -87,7 +94,8 @@ func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := s.exchanges.Get().(*exchange)
 	client := s.clientOf(r)
-	*x = exchange{ResponseWriter: w, client: client, caller: callerID{client: client}, unread: r.ContentLength != 0}
+	*x = exchange{ResponseWriter: w, client: client, caller: callerID{client: client}}
+	x.unread.Store(r.ContentLength != 0)
 	if writes(r.Method) {
 		x.reads = s.Reads
 	}

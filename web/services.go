@@ -309,7 +309,8 @@ func (p gatewayPorts) Operation(name string) (func(outer, w http.ResponseWriter,
 	}
 	return func(outer, w http.ResponseWriter, r *http.Request, rest string) {
 		x, _ := outer.(*exchange)
-		inner := &exchange{ResponseWriter: w, route: x.route, client: x.client, caller: x.caller, reads: x.reads, unread: x.unread}
+		inner := &exchange{ResponseWriter: w, route: x.route, client: x.client, caller: x.caller, reads: x.reads}
+		inner.unread.Store(x.unread.Load())
 		at := op.path
 		if strings.HasSuffix(at, "/") {
 			at += strings.TrimPrefix(rest, "/")
@@ -328,7 +329,7 @@ func (p gatewayPorts) Operation(name string) (func(outer, w http.ResponseWriter,
 			return
 		}
 		op.serve(p.Server)(inner, to)
-		x.unread = inner.unread
+		x.unread.Store(inner.unread.Load())
 	}, true
 }
 
