@@ -23,14 +23,15 @@ const correlationHeader = "X-Correlation-Id"
 // exchange is one request and its response. It records the route and the status.
 type exchange struct {
 	http.ResponseWriter
-	route  *route
-	status int     // 0 until the response has begun
-	signed content // a body read to verify its signature, released at the end
-	reads  Reads   // nil: the request writes nothing
-	client netip.Addr
-	caller callerID    // whose shares the request draws on
-	unread atomic.Bool // the request has a body that was not read to its end
-	asked  *url.URL    // as in the request line, which signatures cover; nil: as in the request
+	route   *route
+	status  int     // 0 until the response has begun
+	signed  content // a body read to verify its signature, released at the end
+	reads   Reads   // nil: the request writes nothing
+	client  netip.Addr
+	caller  callerID    // whose shares the request draws on
+	unread  atomic.Bool // the request has a body that was not read to its end
+	passing atomic.Bool // it is passed on as it arrives, under a deadline of its own
+	asked   *url.URL    // as in the request line, which signatures cover; nil: as in the request
 	// byOrigin says that the response depends on the page that asks.
 	byOrigin bool
 	closing  bool        // the connection ends with this request
@@ -63,14 +64,9 @@ func (x *exchange) begin(status int) {
 	if x.byOrigin {
 		x.Header().Add("Vary", "Origin")
 	}
-	if x.unread.Load() && (x.closing || x.Header()["Connection"] == nil) {
-		control := http.NewResponseController(x.ResponseWriter)
-		_ = control.SetReadDeadline(time.Now().Add(unreadGrace)) // fails without a connection, as in tests
-		if !x.unread.Load() {
-			// The gateway sends a body on in a goroutine of its own, which has come to its end meanwhile. The deadline would end the
-			// request, as if its client were gone.
-			_ = control.SetReadDeadline(time.Time{})
-		}
+	// In this order: a body that has just been passed on whole is no longer unread.
+	if !x.passing.Load() && x.unread.Load() && (x.closing || x.Header()["Connection"] == nil) {
+		x.boundUnread()
 	}
 	if x.reads == nil || status >= 300 {
 		return
@@ -78,6 +74,11 @@ func (x *exchange) begin(status int) {
 	if index := x.reads.Written(); index > 0 {
 		x.Header()[indexHeader] = []string{strconv.FormatUint(index, 10)}
 	}
+}
+
+// boundUnread bounds how long the rest of the body may take.
+func (x *exchange) boundUnread() {
+	_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Now().Add(unreadGrace)) // fails without a connection, as in tests
 }
 
 // bodyRead records that the body of w's request was read to its end.

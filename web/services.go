@@ -89,7 +89,7 @@ func (s *Server) serviceRoutes() []*route {
 		return nil
 	}
 	s.gatewayRoute = &route{name: "gateway", paths: []string{gateway.DefaultPrefix, gateway.DefaultPrefix + "/*"},
-		methods: map[string]http.HandlerFunc{}, every: s.gateway.ServeHTTP, access: access{itself: true}}
+		methods: map[string]http.HandlerFunc{}, every: s.serveGateway, access: access{itself: true}}
 	return []*route{s.gatewayRoute}
 }
 
@@ -217,14 +217,25 @@ func (p gatewayPorts) Hold(w http.ResponseWriter, r *http.Request, limit int64) 
 	return c.bytes, c.release, err
 }
 
+// serveGateway serves a request for a service. What is still to come of a body that nobody wants any more is bounded, as elsewhere.
+func (s *Server) serveGateway(w http.ResponseWriter, r *http.Request) {
+	s.gateway.ServeHTTP(w, r)
+	if x, ok := w.(*exchange); ok && x.passing.Load() {
+		x.boundUnread()
+	}
+}
+
 // Stream implements gateway.Bodies. What is passed on as it arrives is not counted: a request holds one buffer of it.
 func (p gatewayPorts) Stream(w http.ResponseWriter, _ *http.Request, deadline time.Time) (ended func()) {
 	control := http.NewResponseController(w)
+	x, _ := w.(*exchange)
 	if !deadline.IsZero() {
+		x.passing.Store(true)                 // an answer may begin long before the body ends
 		_ = control.SetReadDeadline(deadline) // fails without a connection, as in tests
 	}
 	return func() {
-		bodyRead(w)
+		x.unread.Store(false)
+		x.passing.Store(false)
 		_ = control.SetReadDeadline(time.Time{})
 	}
 }

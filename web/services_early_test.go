@@ -56,6 +56,57 @@ func TestGatewayPassesOnAnEarlyAnswer(t *testing.T) {
 	}
 }
 
+// A service may answer while its caller is still sending, for as long as both go on.
+func TestGatewayPassesOnBothWaysAtOnce(t *testing.T) {
+	b := &behind{Server: httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		control := http.NewResponseController(w)
+		_ = control.EnableFullDuplex()
+		w.Header().Set("Content-Type", "text/plain")
+		piece := make([]byte, 100)
+		for {
+			n, err := r.Body.Read(piece)
+			_, _ = w.Write(piece[:n])
+			_ = control.Flush()
+			if err != nil {
+				return
+			}
+		}
+	}))}
+	t.Cleanup(b.Close)
+	_, option := serving(b, "version: 1\nupstreams: {a: {urls: [UPSTREAM]}}\nservices:\n"+
+		"  - {name: echo, uri: echo, default: \"1\", versions: [{version: \"1\", target: \"a:/echo\", methods: [POST], auth: none}]}\n", nil)
+	f := newFixture(t, option)
+	f.StartServices(t.Context())
+	t.Cleanup(func() { _ = f.Close(t.Context()) })
+	server := httptest.NewUnstartedServer(f.Server)
+	server.Config.ReadTimeout = hubtest.Patience
+	server.Start()
+	t.Cleanup(server.Close)
+
+	c, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(hubtest.Patience))
+	fmt.Fprintf(c, "POST /gateway/echo HTTP/1.1\r\nHost: %s\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n", server.Listener.Addr())
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	got := make([]byte, 5)
+	if _, err := io.ReadFull(resp.Body, got); err != nil || string(got) != "first" {
+		t.Fatalf("got %q, %v while the body was still to come", got, err)
+	}
+	time.Sleep(1500 * time.Millisecond) // longer than the rest of a body may take that nobody reads
+	fmt.Fprint(c, "6\r\nsecond\r\n0\r\n\r\n")
+	rest, err := io.ReadAll(resp.Body)
+	if err != nil || string(rest) != "second" {
+		t.Errorf("got %q, %v after a pause, want the rest", rest, err)
+	}
+}
+
 // The header of an event stream is there before its first event.
 func TestGatewayBeginsEventStreamsAtOnce(t *testing.T) {
 	next := make(chan struct{})
