@@ -25,6 +25,8 @@ type Settings struct {
 	GEOAuth            *GEOAuth            `yaml:"geo_auth"`
 	// Links say that some principals are one. The first of each list owns what any of them makes.
 	Links map[string][]string `yaml:"links"`
+	// EncryptionKeys say, by principal, to whose key answers are encrypted where the gateway's registry demands it.
+	EncryptionKeys map[string]EncryptionKeySetting `yaml:"encryption_keys"`
 	// Quotas limit what principals may have: by default, by role, and by principal.
 	Quotas map[string]QuotaSetting `yaml:"quotas"`
 	Rules  []Rule                  `yaml:"rules"`
@@ -138,6 +140,9 @@ func (s *Settings) check() error {
 	}
 	if err := s.checkLinks(); err != nil {
 		return fmt.Errorf("links: %w", err)
+	}
+	if err := s.checkEncryptionKeys(); err != nil {
+		return fmt.Errorf("encryption_keys: %w", err)
 	}
 	if err := s.checkQuotas(); err != nil {
 		return fmt.Errorf("quotas: %w", err)

@@ -172,6 +172,9 @@ func (s *Server) calls(x *exchange, r *http.Request, caller auth.Caller) (*http.
 	if p.GEO != nil {
 		out.Geo = &gateway.Geo{Username: p.GEO.Username, SourceSystem: p.GEO.SourceSystem, TargetSystem: p.GEO.TargetSystem}
 	}
+	if s.Guard != nil {
+		out.EncryptionKey = s.Guard.EncryptionKey(p)
+	}
 	caller.Settle, caller.Trail = nil, &x.trail
 	x.audited = caller
 	x.caller = callerOf(p, x.client)

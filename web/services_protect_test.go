@@ -10,6 +10,8 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +20,9 @@ import (
 	"github.com/lestrrat-go/jwx/v3/jwa"
 	"github.com/lestrrat-go/jwx/v3/jwe"
 	"github.com/lestrrat-go/jwx/v3/jws"
+
+	"quorumhub/auth"
+	"quorumhub/hub"
 )
 
 const kycService = `
@@ -211,6 +216,46 @@ func TestGatewayProtectsPayloads(t *testing.T) {
 		if r, got := b.seen(t); got != `{"id":"7"}` || r.Header.Get("Content-Type") != "application/json" {
 			t.Errorf("the service got %q as %q", got, r.Header.Get("Content-Type"))
 		}
+	}
+}
+
+// A caller that signs nothing gets its answer encrypted to the certificate that an operator has put on record for it.
+func TestGatewayEncryptsToTheKeyOnRecord(t *testing.T) {
+	clock := newClock().Now()
+	ca := newPartnerCA(t, clock)
+	reader := ca.issue(t, "reader.example", clock.Add(-time.Hour), clock.Add(time.Hour))
+	file := filepath.Join(t.TempDir(), "reader.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: reader.der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text, id, hash, err := auth.GenerateAPIKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBehind(t)
+	_, option := serving(b, "version: 1\nupstreams: {a: {urls: [UPSTREAM]}}\nservices:\n"+
+		"  - {name: report, uri: report, versions: [{version: \"1\", target: \"a:/report\", methods: [GET], auth: key, protect: {encrypt: recipient}}]}\n", nil)
+	g := newGuarded(t, "\nencryption_keys: {key/"+id+": {file: "+file+"}}\n", option)
+	g.StartServices(t.Context())
+	t.Cleanup(func() { _ = g.Close(t.Context()) })
+	if errs := g.Serving().Errors; len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	b.answers(answering("application/json", `{"name":"Ada"}`))
+	if err := g.Service.CreateAPIKey(t.Context(), hub.APIKey{ID: id, Name: "reader", Hash: hash}); err != nil {
+		t.Fatal(err)
+	}
+	w := want(t, g.send("GET", "/gateway/report", "", "X-API-Key", text), 200)
+	plain, err := jwe.Decrypt([]byte(w), jwe.WithKey(jwa.ECDH_ES_A256KW(), reader.key))
+	if err != nil || string(plain) != `{"name":"Ada"}` {
+		t.Errorf("the caller reads %q, %v in %s", plain, err, w)
+	}
+	calls := b.count()
+	if w := want(t, g.send("GET", "/gateway/report", "", "X-API-Key", g.key(t, "other", "x")), 403); !strings.Contains(w, "encryption_keys") {
+		t.Errorf("without a key: %s", w)
+	}
+	if b.count() != calls {
+		t.Error("the service was called for a caller without a key")
 	}
 }
 

@@ -41,6 +41,8 @@ type Caller struct {
 	Geo             *Geo // of signed callers that name systems
 	// Certificate is the client certificate of the connection, if it was verified.
 	Certificate *x509.Certificate
+	// EncryptionKey is the certificate (PEM) or JWK that answers to the caller are encrypted to, if one is on record.
+	EncryptionKey []byte
 	// Settle uses up credentials that are for one use; nil for others.
 	Settle func(context.Context) error
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -105,19 +106,27 @@ func (decryptStage) do(x *exchange) error {
 	if !p.encrypt {
 		return nil
 	}
-	certificate := x.signer
-	if certificate == nil {
-		certificate = x.caller.Certificate
+	key := x.recipientKey()
+	if key == nil {
+		return fault(http.StatusForbidden, codeForbidden, "answers of this route are encrypted, and there is no key to encrypt to; sign the request, use a client certificate, or have an operator put your certificate on record (encryption_keys)")
 	}
-	if certificate == nil {
-		return fault(http.StatusForbidden, codeForbidden, "answers of this route are encrypted, and there is no certificate to encrypt to; sign the request, or use a client certificate")
-	}
-	to, err := protect.ParseRecipient([]byte(base64.StdEncoding.EncodeToString(certificate.Raw)), p.trust, x.g.Clock())
+	to, err := protect.ParseRecipient(key, p.trust, x.g.Clock())
 	if err != nil {
 		return protectProblem(http.StatusForbidden, codeForbidden, err)
 	}
 	x.recipient = to
 	return nil
+}
+
+// recipientKey returns whom the response is encrypted to: whoever signed the request, else the holder of the connection's certificate, else
+// the key on record for the caller; nil: nobody.
+func (x *exchange) recipientKey() []byte {
+	for _, c := range []*x509.Certificate{x.signer, x.caller.Certificate} {
+		if c != nil {
+			return []byte(base64.StdEncoding.EncodeToString(c.Raw))
+		}
+	}
+	return x.caller.EncryptionKey
 }
 
 func (v *version) policies() []string {
