@@ -3,6 +3,7 @@ package delivery_test
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 // dresses is a policy for the topic "orders": a header, and bodies in brackets. The body "bad" cannot be sent. Encrypted bodies are in
 // braces, after the key.
 type dresses struct {
-	asked    int
+	asked    atomic.Int64
 	encrypts bool
 }
 
@@ -35,12 +36,12 @@ func (d *dresses) DeliveryPolicy(topic string) (hub.DeliveryPolicy, bool) {
 func (d *dresses) Headers() []hub.Header { return []hub.Header{{Name: "X-Env", Value: "prod"}} }
 func (d *dresses) Transforms() bool      { return true }
 func (d *dresses) Transform(m *hub.Message, _ hub.PartReader) ([]byte, error) {
-	d.asked++
+	asked := d.asked.Add(1)
 	switch string(m.Body) {
 	case "bad":
 		return nil, errors.New("is bad")
 	case "unreadable":
-		if d.asked < 4 {
+		if asked < 4 {
 			return nil, fmt.Errorf("read: %w", hub.ErrCorrupt)
 		}
 	}
