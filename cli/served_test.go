@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -336,6 +337,10 @@ func TestHangupChangesRates(t *testing.T) {
 // A hub that a terminal leaves behind goes on, with nohup and without; other commands end unless they were started with nohup.
 func TestHangups(t *testing.T) {
 	const nohup = `trap "" HUP; exec "$@"`
+	// Whoever runs the tests under nohup ignores the signal, and so would what they start.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	defer signal.Stop(caught)
 	for _, front := range [][]string{nil, {"sh", "-c", nohup, "sh"}} {
 		dir := t.TempDir()
 		s := serving(t, writeText(t, filepath.Join(dir, "hub.yaml"), fmt.Sprintf("http.addr: 127.0.0.1:0\ndata_dir: %q\n", filepath.Join(dir, "data"))), front, nil)
