@@ -12,7 +12,7 @@ fi
 while read -r dir target; do
 	echo "fuzzing $dir $target for $time"
 	log=$(go test -run='^$' -fuzz="^$target\$" -fuzztime="$time" "./$dir" 2>&1) || {
-		# The toolchain sometimes takes the end of the time for a failure (golang/go#48591). A finding names its input.
+		# The toolchain sometimes takes the end of the time for a failure (golang/go#75804). A finding names its input.
 		if ! grep -q 'context deadline exceeded' <<<"$log" || grep -qE 'Failing input|panic' <<<"$log"; then
 			echo "$log"
 			exit 1

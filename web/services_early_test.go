@@ -14,23 +14,30 @@ import (
 	"quorumhub/test/hubtest"
 )
 
-// A service that answers before it has the whole body is heard at once, however much it says, while the client still sends.
-func TestGatewayPassesOnAnEarlyAnswer(t *testing.T) {
-	const long = 200_000
-	b := &behind{Server: httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain")
-		w.Header().Set("Content-Length", fmt.Sprint(long))
-		w.WriteHeader(http.StatusConflict)
-		_, _ = io.WriteString(w, strings.Repeat("x", long))
-	}))}
+// inFrontOf starts a hub whose gateway has a service at /gateway/a.
+func inFrontOf(t *testing.T, service http.HandlerFunc) *httptest.Server {
+	t.Helper()
+	b := &behind{Server: httptest.NewServer(service)}
 	t.Cleanup(b.Close)
 	_, option := serving(b, "version: 1\nupstreams: {a: {urls: [UPSTREAM]}}\nservices:\n"+
-		"  - {name: up, uri: up, default: \"1\", versions: [{version: \"1\", target: \"a:/up\", methods: [POST], auth: none}]}\n", nil)
+		"  - {name: a, uri: a, default: \"1\", versions: [{version: \"1\", target: \"a:/a\", methods: [GET, POST], auth: none}]}\n", nil)
 	f := newFixture(t, option)
 	f.StartServices(t.Context())
 	t.Cleanup(func() { _ = f.Close(t.Context()) })
 	server := httptest.NewServer(f.Server)
 	t.Cleanup(server.Close)
+	return server
+}
+
+// A service that answers before it has the whole body is heard at once, however much it says, while the client still sends.
+func TestGatewayPassesOnAnEarlyAnswer(t *testing.T) {
+	const long = 200_000
+	server := inFrontOf(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		w.Header().Set("Content-Length", fmt.Sprint(long))
+		w.WriteHeader(http.StatusConflict)
+		_, _ = io.WriteString(w, strings.Repeat("x", long))
+	})
 
 	c, err := net.Dial("tcp", server.Listener.Addr().String())
 	if err != nil {
@@ -39,7 +46,7 @@ func TestGatewayPassesOnAnEarlyAnswer(t *testing.T) {
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(hubtest.Patience))
 	begin := time.Now()
-	if _, err := fmt.Fprintf(c, "POST /gateway/up HTTP/1.1\r\nHost: %s\r\nContent-Type: text/plain\r\nContent-Length: 1000000\r\n\r\nand the client waits", server.Listener.Addr()); err != nil {
+	if _, err := fmt.Fprintf(c, "POST /gateway/a HTTP/1.1\r\nHost: %s\r\nContent-Type: text/plain\r\nContent-Length: 1000000\r\n\r\nand the client waits", server.Listener.Addr()); err != nil {
 		t.Fatal(err)
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -58,7 +65,7 @@ func TestGatewayPassesOnAnEarlyAnswer(t *testing.T) {
 
 // A service may answer while its caller is still sending, for as long as both go on.
 func TestGatewayPassesOnBothWaysAtOnce(t *testing.T) {
-	b := &behind{Server: httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := inFrontOf(t, func(w http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(w)
 		_ = control.EnableFullDuplex()
 		w.Header().Set("Content-Type", "text/plain")
@@ -71,17 +78,7 @@ func TestGatewayPassesOnBothWaysAtOnce(t *testing.T) {
 				return
 			}
 		}
-	}))}
-	t.Cleanup(b.Close)
-	_, option := serving(b, "version: 1\nupstreams: {a: {urls: [UPSTREAM]}}\nservices:\n"+
-		"  - {name: echo, uri: echo, default: \"1\", versions: [{version: \"1\", target: \"a:/echo\", methods: [POST], auth: none}]}\n", nil)
-	f := newFixture(t, option)
-	f.StartServices(t.Context())
-	t.Cleanup(func() { _ = f.Close(t.Context()) })
-	server := httptest.NewUnstartedServer(f.Server)
-	server.Config.ReadTimeout = hubtest.Patience
-	server.Start()
-	t.Cleanup(server.Close)
+	})
 
 	c, err := net.Dial("tcp", server.Listener.Addr().String())
 	if err != nil {
@@ -89,7 +86,7 @@ func TestGatewayPassesOnBothWaysAtOnce(t *testing.T) {
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(hubtest.Patience))
-	fmt.Fprintf(c, "POST /gateway/echo HTTP/1.1\r\nHost: %s\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n", server.Listener.Addr())
+	fmt.Fprintf(c, "POST /gateway/a HTTP/1.1\r\nHost: %s\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n", server.Listener.Addr())
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -110,23 +107,15 @@ func TestGatewayPassesOnBothWaysAtOnce(t *testing.T) {
 // The header of an event stream is there before its first event.
 func TestGatewayBeginsEventStreamsAtOnce(t *testing.T) {
 	next := make(chan struct{})
-	b := &behind{Server: httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := inFrontOf(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		_ = http.NewResponseController(w).Flush()
 		<-next
 		_, _ = io.WriteString(w, "data: 1\n\n")
-	}))}
-	t.Cleanup(b.Close)
-	_, option := serving(b, "version: 1\nupstreams: {a: {urls: [UPSTREAM]}}\nservices:\n"+
-		"  - {name: ticks, uri: ticks, default: \"1\", versions: [{version: \"1\", target: \"a:/ticks\", methods: [GET], auth: none}]}\n", nil)
-	f := newFixture(t, option)
-	f.StartServices(t.Context())
-	t.Cleanup(func() { _ = f.Close(t.Context()) })
-	server := httptest.NewServer(f.Server)
-	t.Cleanup(server.Close)
+	})
 	client := &http.Client{Timeout: hubtest.Patience}
 	t.Cleanup(client.CloseIdleConnections)
-	resp, err := client.Get(server.URL + "/gateway/ticks")
+	resp, err := client.Get(server.URL + "/gateway/a")
 	close(next)
 	if err != nil {
 		t.Fatalf("no header before the first event: %v", err)
