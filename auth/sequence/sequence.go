@@ -68,6 +68,8 @@ type Result struct {
 	// Next is what somebody has to do, and Context what the client must give back with it, if Status is Incomplete.
 	Next    *Interaction
 	Context string
+	// State is the 256 bits that the callback brings back, as the form's parameter state, if Status is Incomplete.
+	State string
 	// Challenges are the WWW-Authenticate values for a request that nobody interacts with.
 	Challenges []string
 	// Err says why Status is Failed: *auth.RefusalError, auth.ErrUnavailable (wrapped), ErrContext or ErrHint (wrapped). Its text is
