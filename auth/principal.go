@@ -20,6 +20,7 @@ const (
 	MethodCertificate Method = "certificate" // TLS client certificate
 	MethodSignature   Method = "signature"   // RFC 9421
 	MethodGEO         Method = "geo-auth"
+	MethodSession     Method = "session" // a login, see auth/session
 	MethodWebhook     Method = "webhook" // a sender that the gateway's registry names, by its signature
 )
 

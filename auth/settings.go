@@ -221,11 +221,11 @@ func (is *Issuer) check() error {
 	if !validName(is.Name) {
 		return fmt.Errorf("name: %q; expected at most 64 letters, digits, dots, dashes and underscores", is.Name)
 	}
-	if err := checkEndpoint(is.URL); err != nil {
+	if err := CheckEndpoint(is.URL); err != nil {
 		return fmt.Errorf("issuer: %w", err)
 	}
 	if is.KeysURL != "" {
-		if err := checkEndpoint(is.KeysURL); err != nil {
+		if err := CheckEndpoint(is.KeysURL); err != nil {
 			return fmt.Errorf("jwks_url: %w", err)
 		}
 	}
