@@ -213,12 +213,14 @@ func (h *Handler) process(w http.ResponseWriter, r *http.Request, p Protocol, q 
 	if res.Cookie != "" {
 		http.SetCookie(w, session.Cookie(res.Cookie))
 	}
-	refused := refusedBy(res)
-	if refused != nil {
-		peer.Refused(r.Context(), refused)
-	}
-	if q.Callback && refused == nil {
+	if refused := refusedBy(res); refused == nil {
 		peer.Return()
+	} else {
+		peer.Refused(r.Context(), refused)
+		if err := peer.Reserve(); err != nil {
+			Fail(w, r, err)
+			return
+		}
 	}
 	switch {
 	case res.Next != nil && p != nil:

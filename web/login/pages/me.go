@@ -181,7 +181,10 @@ func (p *Protocol) backChannel(w http.ResponseWriter, r *http.Request) {
 	if err := p.BackChannel(r.Context(), name, tokens[0]); err != nil {
 		peer.Refused(r.Context(), err)
 		told := login.Told(err)
-		if told.Status == http.StatusForbidden {
+		switch {
+		case told == nil:
+			told = problem.Internal(peer.CorrelationID)
+		case told.Status == http.StatusForbidden:
 			told = &problem.Details{Status: http.StatusBadRequest, Code: "invalid_request", Param: "logout_token", Detail: "is not valid"}
 		}
 		told.WriteJSON(w, peer.CorrelationID)
