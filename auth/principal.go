@@ -39,11 +39,19 @@ type Principal struct {
 	Roles        []string
 	// Until is when the credential ends; zero: that is not known in advance.
 	Until time.Time
+	// Passed are the authenticators that a session has passed; nil for other methods.
+	Passed []PassedStep
 	// GEO is what a request with MethodGEO named in its signed part; nil for other methods.
 	GEO *GEONames
 
 	aliases []string                                  // IDs that auth.file says are this principal, too
 	again   func(context.Context) (*Principal, error) // see Again; nil: nothing changes before Until
+}
+
+// PassedStep says when a session has passed an authenticator, by its name in auth.file.
+type PassedStep struct {
+	Authenticator string
+	At            time.Time
 }
 
 // GEONames are the names in a request with GEO-Auth. The key vouches for them.
