@@ -323,7 +323,12 @@ func (h *Handler) Start(to string) string {
 
 // broken refuses a callback or form before the sequences see it.
 func (h *Handler) broken(w http.ResponseWriter, r *http.Request, err error) {
-	PeerOf(r.Context()).Refused(r.Context(), err)
+	peer := PeerOf(r.Context())
+	if limited := peer.Reserve(); limited != nil {
+		Fail(w, r, limited)
+		return
+	}
+	peer.Refused(r.Context(), err)
 	h.Stop(w, r, err)
 }
 
