@@ -202,15 +202,16 @@ func (p *Protocol) redeem(r *http.Request, host, rawQuery string) (v visit, err 
 	case p.providerOf(host) == nil:
 		return broken("no application has this host any more")
 	}
-	if _, ok := p.Sessions.Find(r.Context(), v.Session); !ok {
-		return broken("its session has ended")
-	}
 	fresh, err := p.Claims.Claim(r.Context(), v.ID, sha256.Sum256([]byte("forward-auth\x00"+query.Get("ticket"))), time.Unix(v.Expires, 0))
 	if err != nil {
 		return v, fmt.Errorf("%w: use up a ticket: %w", auth.ErrUnavailable, err)
 	}
 	if !fresh {
 		return broken("it was used before")
+	}
+	// After the claim: once this node has applied that, it knows the session, too, which began before on whatever node.
+	if _, ok := p.Sessions.Find(r.Context(), v.Session); !ok {
+		return broken("its session has ended")
 	}
 	if !strings.HasPrefix(v.Path, "/") || strings.HasPrefix(v.Path, "//") {
 		v.Path = "/"
