@@ -237,8 +237,8 @@ func refusedBy(res *sequence.Result) error {
 	if res.Status == sequence.Failed {
 		return errors.Join(res.Err, trail(res))
 	}
-	if res.Next != nil && res.Next.Form != nil && res.Next.Form.Wrong {
-		return trail(res)
+	if res.Next != nil && res.Err != nil && !errors.Is(res.Err, auth.ErrUnavailable) {
+		return errors.Join(res.Err, trail(res)) // it may be tried again
 	}
 	return nil
 }
@@ -276,6 +276,9 @@ func (h *Handler) interact(w http.ResponseWriter, r *http.Request, res *sequence
 		h.ask(next.Form, hidden).Write(w)
 	default:
 		page := &screen.Page{Title: "Log in", Text: []string{"How do you want to log in?"}}
+		if res.Err != nil {
+			page.Status, page.Alert = http.StatusUnauthorized, "You could not be logged in. Please try again."
+		}
 		f := screen.Form{Action: h.base + formPath, Hidden: hidden}
 		for _, c := range next.Choose {
 			f.Buttons = append(f.Buttons, screen.Button{Name: "idp", Value: c.Name, Text: c.Label})
@@ -316,9 +319,9 @@ func Redirect(w http.ResponseWriter, _ *http.Request, to string) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// Start returns the path at which somebody logs in, to go on to a path of this hub.
-func (h *Handler) Start(to string) string {
-	return h.base + "/login?" + url.Values{"return": {to}}.Encode()
+// Start returns the path at which somebody logs in for a service provider with pages, to go on to a path of this hub.
+func (h *Handler) Start(provider, to string) string {
+	return h.base + "/login?" + url.Values{"sp": {provider}, "return": {to}}.Encode()
 }
 
 // broken refuses a callback or form before the sequences see it.

@@ -52,7 +52,9 @@ func (f process) Process(_ context.Context, q *sequence.Request) *sequence.Resul
 
 type noSessions struct{}
 
-func (noSessions) Open(context.Context, string) (*session.Session, string, error) { return nil, "", fmt.Errorf("none") }
+func (noSessions) Open(context.Context, string) (*session.Session, string, error) {
+	return nil, "", fmt.Errorf("none")
+}
 
 // hub is a Handler behind HTTP, as web puts it there.
 type hub struct {

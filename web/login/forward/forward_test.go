@@ -228,7 +228,9 @@ func TestForwardAuth(t *testing.T) {
 func TestForwardAuthIdle(t *testing.T) {
 	w := newWorld(t)
 	cookies := w.visit("https://wiki.example.org/")
-	get := func() int { return w.send("/auth/forward", asked("GET", "https://wiki.example.org/"), cookies...).StatusCode }
+	get := func() int {
+		return w.send("/auth/forward", asked("GET", "https://wiki.example.org/"), cookies...).StatusCode
+	}
 	w.now = w.now.Add(9 * time.Minute)
 	if got := get(); got != http.StatusOK {
 		t.Errorf("after 9 minutes: got %d", got)

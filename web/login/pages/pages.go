@@ -23,7 +23,9 @@ type Options struct {
 	PublicURL string
 	// Providers returns the names of the service providers with this protocol, in the order of auth.file.
 	Providers func() []string
-	Sessions  Sessions
+	// Extra reports whether there is a service provider of pages that auth.file does not have, such as a route of the gateway.
+	Extra    func(provider string) bool
+	Sessions Sessions
 	// Challenges are the WWW-Authenticate values for programs that ask for a page without a session.
 	Challenges func() []string
 	// EndSession returns where a browser is sent to log out at the identity provider, too; empty: nowhere. It comes back to returnTo.
@@ -121,6 +123,9 @@ func (p *Protocol) Provider(r *http.Request, _ *sequence.Request) (string, error
 		if known == name {
 			return name, nil
 		}
+	}
+	if name != "" && p.Extra(name) {
+		return name, nil
 	}
 	if name == "" {
 		return "", &problem.Details{Status: http.StatusNotFound, Code: "not_found", Param: "sp",
