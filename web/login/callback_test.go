@@ -171,7 +171,7 @@ func TestChooserAndForm(t *testing.T) {
 			}
 			out.Next = &sequence.Interaction{Form: form}
 		default:
-			form.Wrong, form.Left = true, 1
+			form.Wrong, form.Left, out.Err = true, 1, &auth.RefusalError{Reason: "wrong password"}
 			out.Next, out.Trail = &sequence.Interaction{Form: form}, []sequence.Trace{{Step: 1, Strategy: "multi", Authenticator: "emergency", Status: sequence.Failed, Reason: "wrong password"}}
 		}
 		return out
