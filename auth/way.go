@@ -99,7 +99,7 @@ func (g *Gate) way(steps []Step, principal string) (*Way, error) {
 			}
 			step.of = append(step.of, only)
 		}
-		if err := step.check(g.settings.known.Strategies); err != nil {
+		if err := step.check(g.settings.strategies); err != nil {
 			return nil, fmt.Errorf("step %d: %w", i+1, err)
 		}
 		w.steps = append(w.steps, step)

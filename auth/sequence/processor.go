@@ -34,7 +34,7 @@ type Box interface {
 
 // Options are what a Processor works with.
 type Options struct {
-	// Settings have the sequences and service providers, and custom strategies, see auth.Known. Gate has the authenticators that need
+	// Settings have the sequences and service providers, and custom strategies (auth.KnownStrategies). Gate has the authenticators that need
 	// nobody to act, and Interactive the others, by name; one of the settings that is not there cannot be used at present.
 	Settings    *auth.Settings
 	Gate        *auth.Gate
