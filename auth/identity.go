@@ -186,13 +186,14 @@ type SessionSettings struct {
 	Absolute time.Duration `yaml:"absolute"`
 }
 
-// Known are names that a program knows besides the hub's own, when it embeds sequences.
-type Known struct {
-	// Strategies are strategies of steps, by name.
-	Strategies map[string]Strategy
-	// Protocols are names of protocols of service providers.
-	Protocols []string
-}
+// Known says what a program that embeds sequences knows besides the hub's own names.
+type Known func(*Settings)
+
+// KnownStrategies are strategies of steps, by name.
+func KnownStrategies(s map[string]Strategy) Known { return func(to *Settings) { to.strategies = s } }
+
+// KnownProtocols are names of protocols of service providers.
+func KnownProtocols(names ...string) Known { return func(to *Settings) { to.protocols = names } }
 
 // IdentityProvider returns a provider by its name.
 func (s *Settings) IdentityProvider(name string) (*IdentityProvider, bool) {

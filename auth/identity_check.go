@@ -286,7 +286,7 @@ func (s *Settings) checkSequence(name string, q Sequence) error {
 	for i := range q.Steps {
 		step := &q.Steps[i]
 		where := fmt.Sprintf("steps[%d]", i)
-		if err := step.check(s.known.Strategies); err != nil {
+		if err := step.check(s.strategies); err != nil {
 			return fmt.Errorf("%s: %w", where, err)
 		}
 		for _, of := range step.Of {
@@ -316,7 +316,7 @@ func (s *Settings) checkServiceProviders() error {
 	for i := range s.ServiceProviders {
 		p := &s.ServiceProviders[i]
 		where := place("service_providers", i, p.Name, p.file)
-		if err := p.check(s.known.Protocols); err != nil {
+		if err := p.check(s.protocols); err != nil {
 			return fmt.Errorf("%s: %w", where, err)
 		}
 		if _, ok := s.StepsOf(p.Sequence); !ok {

@@ -76,11 +76,33 @@ func TestIdentitySettings(t *testing.T) {
 	}
 }
 
-// Each mistake is named with its place, and no error shows what may be a secret.
-func TestMistakesInIdentitySettings(t *testing.T) {
+// mistakes puts each mistake, the second text in place of the first, into the settings. It must be named with its place, as the third says,
+// and no error may show what could be a secret.
+func mistakes(t *testing.T, all [][3]string) {
+	t.Helper()
 	t.Setenv("QUORUMHUB_TEST_SECRET", "a client secret")
 	t.Setenv("QUORUMHUB_SHORT", "x")
-	for _, c := range []struct{ old, new, want string }{
+	for _, c := range all {
+		text := strings.Replace(identities, c[0], c[1], 1)
+		if text == identities {
+			t.Errorf("%q is not in the settings", c[0])
+			continue
+		}
+		_, err := auth.ParseSettings([]byte(text))
+		if err == nil || !strings.Contains(err.Error(), c[2]) {
+			t.Errorf("%s:\n got %v\nwant %s", c[1], err, c[2])
+			continue
+		}
+		for _, secret := range []string{"hunter2", "correct horse", "JBSWY3", "a client secret", "1234567890", "\n"} {
+			if strings.Contains(err.Error(), secret) {
+				t.Errorf("%s: the error shows %q: %v", c[1], secret, err)
+			}
+		}
+	}
+}
+
+func TestMistakesInIdentityProviders(t *testing.T) {
+	mistakes(t, [][3]string{
 		{"name: partner, kind: oidc", "name: partner, kind: saml", `identity_providers[1] (partner): kind: "saml"; expected oidc, local or key`},
 		{"name: partner, kind: oidc", "name: corp, kind: oidc", `identity_providers[1] (corp): duplicate name`},
 		{"name: partner, kind: oidc", "name: token, kind: oidc", `identity_providers[1] (token): name: "token" is the hub's own`},
@@ -110,7 +132,11 @@ func TestMistakesInIdentitySettings(t *testing.T) {
 		{"{name: paste, kind: key}", "{name: paste, kind: key, issuer: https://x.example}", `identity_providers[3] (paste): has keys for kind oidc`},
 		{"{name: paste, kind: key}", "{name: paste, kind: key, enabled: true}", `identity_providers[3] (paste): has enabled or accounts`},
 		{"{name: paste, kind: key}", "{name: paste, kind: key, label: \"a\\nb\"}", `identity_providers[3] (paste): label`},
+	})
+}
 
+func TestMistakesInSequencesAndServiceProviders(t *testing.T) {
+	mistakes(t, [][3]string{
 		{"of: [corp, partner]", "of: [corp, partners]", `sequences.staff: steps[0]: there is no authenticator "partners"; auth.file sets up certificate, corp, default, emergency, key, partner, paste, token`},
 		{"of: [corp, partner]", "of: [corp]", `sequences.staff: steps[0]: multi takes at least two authenticators, got 1`},
 		{"strategy: single, of: [emergency]", "strategy: single, of: [emergency, paste]", `sequences.staff: steps[1]: single takes exactly one authenticator, got 2`},
@@ -152,23 +178,7 @@ func TestMistakesInIdentitySettings(t *testing.T) {
 		{"absolute: 8h", "absolute: 10m", `sessions: idle: 20m0s; expected`},
 		{"absolute: 8h", "absolute: 800h", `sessions: absolute: 800h0m0s; expected at most 168h0m0s`},
 		{"issuer: emergency, role", "issuer: emergencies, role", `rules[0] (admins): unknown issuer "emergencies"; expected a name under issuers, token_service or identity_providers`},
-	} {
-		text := strings.Replace(identities, c.old, c.new, 1)
-		if text == identities {
-			t.Errorf("%q is not in the settings", c.old)
-			continue
-		}
-		_, err := auth.ParseSettings([]byte(text))
-		if err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s:\n got %v\nwant %s", c.new, err, c.want)
-			continue
-		}
-		for _, secret := range []string{"hunter2", "correct horse", "JBSWY3", "a client secret", "1234567890", "\n"} {
-			if strings.Contains(err.Error(), secret) {
-				t.Errorf("%s: the error shows %q: %v", c.new, secret, err)
-			}
-		}
-	}
+	})
 	two := strings.Replace(identities, "  - {name: wiki,", "  - {name: shop2, protocol: oidc, client_id: shop, redirect_uris: [\"https://b.example.org\"], sequence: corp}\n  - {name: wiki,", 1)
 	if _, err := auth.ParseSettings([]byte(two)); err == nil || !strings.Contains(err.Error(), `service_providers[4] (shop): client_id: "shop" is also shop2's`) {
 		t.Errorf("two applications with one client_id: %v", err)
@@ -178,7 +188,7 @@ func TestMistakesInIdentitySettings(t *testing.T) {
 // Names that only an embedding program knows are accepted from it, and from nobody else.
 func TestSettingsWithNamesOfAProgramsOwn(t *testing.T) {
 	text := []byte("sequences: {s: {steps: [{strategy: quorum, of: [key]}]}}\nservice_providers: [{name: toy, protocol: toy, sequence: s}]\n")
-	if _, err := auth.ParseSettings(text, auth.Known{Strategies: map[string]auth.Strategy{"quorum": nothing{}}, Protocols: []string{"toy"}}); err != nil {
+	if _, err := auth.ParseSettings(text, auth.KnownStrategies(map[string]auth.Strategy{"quorum": nothing{}}), auth.KnownProtocols("toy")); err != nil {
 		t.Error(err)
 	}
 	if _, err := auth.ParseSettings(text); err == nil {

@@ -92,6 +92,14 @@ func (p *Principal) checkID() error {
 	return nil
 }
 
+// Check refuses a principal whose ID no log line or list could show unambiguously, or that has none.
+func (p *Principal) Check() error {
+	if p.ID == "" {
+		return refuse(p.Method, "a principal without an ID")
+	}
+	return p.checkID()
+}
+
 // Is reports whether id names the principal.
 func (p *Principal) Is(id string) bool {
 	return id != "" && (p.ID == id || slices.Contains(p.aliases, id))

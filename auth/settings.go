@@ -38,7 +38,8 @@ type Settings struct {
 	ServiceProviders  []ServiceProvider   `yaml:"service_providers"`
 	Sessions          SessionSettings     `yaml:"sessions"`
 
-	known Known
+	strategies map[string]Strategy // see Known
+	protocols  []string
 }
 
 // Issuer is an OAuth2 authorization server whose access tokens are accepted.
@@ -84,7 +85,7 @@ func LoadSettings(path string) (*Settings, error) {
 func ParseSettings(text []byte, known ...Known) (*Settings, error) {
 	s := &Settings{}
 	for _, k := range known {
-		s.known = k
+		k(s)
 	}
 	if len(bytes.TrimSpace(text)) > 0 {
 		if err := yaml.UnmarshalWithOptions(text, s, yaml.Strict()); err != nil {

@@ -81,10 +81,10 @@ func strategyNamed(name string, more map[string]Strategy) Strategy {
 	return more[name]
 }
 
-// Run decides a step.
-func (s *Step) Run(ctx context.Context, more map[string]Strategy, t *Turn) Outcome {
-	t.N, t.Min = len(s.Of), s.needed()
-	return strategyNamed(s.Strategy, more).Decide(ctx, t)
+// Decide decides a step of a sequence, by its strategy. It sets t.N and t.Min.
+func (s *Settings) Decide(ctx context.Context, step *Step, t *Turn) Outcome {
+	t.N, t.Min = len(step.Of), step.needed()
+	return strategyNamed(step.Strategy, s.strategies).Decide(ctx, t)
 }
 
 // inOrder is StrategySingle, StrategyMulti and StrategyFailover: the first that finds credentials of its kind decides. If none does,

@@ -43,9 +43,9 @@ const (
 // Way is how callers must prove who they are: a sequence of steps, all of which must succeed. The first step's principal is the
 // caller. Nobody is asked to act: what somebody has done before counts if a session says so. Safe for concurrent use.
 type Way struct {
-	steps  []wayStep
-	more   map[string]Strategy
-	maxAge time.Duration // of what a session says; 0: as long as it lives
+	settings *Settings
+	steps    []wayStep
+	maxAge   time.Duration // of what a session says; 0: as long as it lives
 }
 
 type wayStep struct {
@@ -63,7 +63,7 @@ func (g *Gate) Way(name string) (*Way, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Way{steps: []wayStep{{Step{Strategy: StrategySingle, Of: []string{name}}, []*Gate{only}}}}, nil
+	return &Way{settings: g.settings, steps: []wayStep{{Step{Strategy: StrategySingle, Of: []string{name}}, []*Gate{only}}}}, nil
 }
 
 // Sequence returns the way that a sequence of steps is. Whom later steps name does not matter unless they say so.
@@ -83,7 +83,7 @@ func (g *Gate) way(steps []Step, principal string) (*Way, error) {
 	if len(steps) == 0 {
 		return nil, fmt.Errorf("has no steps")
 	}
-	w := &Way{more: g.settings.known.Strategies}
+	w := &Way{settings: g.settings}
 	for i, s := range steps {
 		step := wayStep{Step: s}
 		if step.Principal == "" {
@@ -99,7 +99,7 @@ func (g *Gate) way(steps []Step, principal string) (*Way, error) {
 			}
 			step.of = append(step.of, only)
 		}
-		if err := step.check(w.more); err != nil {
+		if err := step.check(g.settings.strategies); err != nil {
 			return nil, fmt.Errorf("step %d: %w", i+1, err)
 		}
 		w.steps = append(w.steps, step)
@@ -138,6 +138,24 @@ func (g *Gate) named(name string) (*Gate, error) {
 		}
 	}
 	return out, nil
+}
+
+// Named returns a gate of the authenticators with a name, as Way has it, that takes no sessions; nil: only somebody who acts can be
+// authenticated by that name. The error says which names there are.
+func (g *Gate) Named(name string) (*Gate, error) {
+	only, err := g.named(name)
+	if err != nil {
+		return nil, err
+	}
+	one := *only
+	one.authenticators = slices.DeleteFunc(slices.Clone(only.authenticators), func(a Authenticator) bool {
+		_, ok := a.(sessions)
+		return ok
+	})
+	if len(one.authenticators) == 0 {
+		return nil, nil
+	}
+	return &one, nil
 }
 
 // sessions is an authenticator whose principals have a session (Principal.Passed).
@@ -199,7 +217,7 @@ func (w *Way) Authenticate(ctx context.Context, r *Request) (*Principal, error) 
 	var first *Principal
 	for i := range w.steps {
 		s := &w.steps[i]
-		out := s.Run(ctx, w.more, &Turn{Chosen: -1, Ask: func(ctx context.Context, i int) Outcome { return s.of[i].ask(ctx, r, i, w.maxAge) }})
+		out := w.settings.Decide(ctx, &s.Step, &Turn{Chosen: -1, Ask: func(ctx context.Context, i int) Outcome { return s.of[i].ask(ctx, r, i, w.maxAge) }})
 		switch {
 		case out.Status == StatusFailed:
 			return nil, out.Err
@@ -210,7 +228,7 @@ func (w *Way) Authenticate(ctx context.Context, r *Request) (*Principal, error) 
 		case s.Principal == PrincipalSame && !first.Is(out.Principal.ID):
 			return nil, TwoPrincipals(first, out.Principal)
 		}
-		r.adds(out.Settle)
+		r.Settles(out.Settle)
 	}
 	return first, nil
 }
@@ -241,8 +259,8 @@ func (r *Request) Shared() *Request {
 	return &out
 }
 
-// adds makes the original request settle what a successful authenticator found.
-func (r *Request) adds(settle func(context.Context) error) {
+// Settles makes the original request of a shared one settle what a successful authenticator found.
+func (r *Request) Settles(settle func(context.Context) error) {
 	if settle == nil || r.original == nil {
 		return
 	}
@@ -258,6 +276,12 @@ func (r *Request) adds(settle func(context.Context) error) {
 		return settle(ctx)
 	}
 }
+
+// Ask asks the gate's authenticators about a request, as the authenticator by of a step.
+func (g *Gate) Ask(ctx context.Context, r *Request, by int) Outcome { return g.ask(ctx, r, by, 0) }
+
+// Linked returns the principal that links in auth.file say p is.
+func (g *Gate) Linked(p *Principal) *Principal { return g.links.apply(p) }
 
 // ask asks the gate's authenticators about a request, as the authenticator by of a step. A panic of theirs is a failure. What a session
 // has passed counts for maxAge; 0: as long as the session lives.
