@@ -45,7 +45,8 @@ type Session struct {
 type PassedStep struct {
 	Authenticator string
 	At            time.Time
-	// Key is the hash of what the identity provider calls the session, or else of the subject there; zero: none.
+	// Key names the login at the identity provider: the first half is a hash of the subject, the second of the session there.
+	// A half of zeros is not known.
 	Key [16]byte
 }
 
@@ -53,7 +54,7 @@ type PassedStep struct {
 type SessionFilter struct {
 	Principal     string   // empty: everybody's
 	Authenticator string   // that they have passed; empty: any
-	Key           [16]byte // with Authenticator: of the step; zero: any
+	Key           [16]byte // with Authenticator: of the step; a half of zeros: any
 }
 
 func (s *State) startSession(e *hubpb.SessionStarted, fx *Effects) Result {
@@ -118,7 +119,7 @@ func (s *State) endSessions(e *hubpb.SessionsEnded, fx *Effects) Result {
 	case e.Principal != "":
 		list = all.ofPrincipal(e.Principal)
 	case e.Authenticator != "":
-		list = all.passed(e.Authenticator, [16]byte(padded(e.Key)), len(e.Key) > 0)
+		list = all.passed(e.Authenticator, keyOf(e.Key))
 	case e.All:
 		list = slices.Clone(all.byID)
 	}
@@ -237,13 +238,6 @@ func sessionID(b []byte) (id SessionID, ok bool) {
 		return id, false
 	}
 	return SessionID(b), true
-}
-
-// padded returns 16 bytes that begin with b.
-func padded(b []byte) []byte {
-	var out [16]byte
-	copy(out[:], b)
-	return out[:]
 }
 
 // keyText returns the ID of a sealing key as text, empty for none, and keyNumber is its inverse.

@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"encoding/binary"
 	"slices"
+	"unique"
 
 	"quorumhub/hub/hubpb"
 )
@@ -12,15 +13,15 @@ import (
 // sessions holds the sessions, of which there may be many: what one costs is a promise (docs/adr). They are kept in a
 // sorted list because it is smaller than a map, and pages of it can be read without visiting all.
 type sessions struct {
-	byID   []*session          // sorted
-	of     map[string]*session // by principal: the first of a list by next
-	keyed  map[uint64]*passed  // by the start of a step's key: the first of a list by next
-	sealed map[uint32]int      // sessions by sealing key
+	byID   []*session            // sorted
+	of     map[string]*session   // by principal: the first of a list by next
+	keyed  [2]map[uint64]*passed // by each half of a step's key, if it is not 0: the first of a list by next
+	sealed map[uint32]int        // sessions by sealing key
 	expiry sessionHeap
 }
 
 func newSessions() sessions {
-	return sessions{of: map[string]*session{}, keyed: map[uint64]*passed{}, sealed: map[uint32]int{}}
+	return sessions{of: map[string]*session{}, keyed: [2]map[uint64]*passed{{}, {}}, sealed: map[uint32]int{}}
 }
 
 // session is a Session in as little memory as possible.
@@ -42,19 +43,44 @@ const (
 
 // passed is a PassedStep.
 type passed struct {
-	authenticator string
+	authenticator unique.Handle[string]
 	at            int64 // Unix nanoseconds
-	key           [16]byte
+	key           stepKey
 	of            *session
-	next          *passed // whose key begins alike
-	also          *passed // the session's next step
+	next          [2]*passed // with the same half of the key
+	also          *passed    // the session's next step
+}
+
+// stepKey is PassedStep.Key: the subject's half, and the session's. A half of 0 is not known.
+type stepKey [2]uint64
+
+func keyOf(b []byte) stepKey {
+	var k [16]byte
+	copy(k[:], b)
+	return stepKey{binary.BigEndian.Uint64(k[:]), binary.BigEndian.Uint64(k[8:])}
+}
+
+func (k stepKey) bytes() (out [16]byte) {
+	binary.BigEndian.PutUint64(out[:], k[0])
+	binary.BigEndian.PutUint64(out[8:], k[1])
+	return out
+}
+
+// includes reports whether k has the halves of want that are not 0.
+func (k stepKey) includes(want stepKey) bool {
+	for i, half := range want {
+		if half != 0 && half != k[i] {
+			return false
+		}
+	}
+	return true
 }
 
 func newSession(id SessionID, principal, name, client string, steps []*hubpb.PassedStep) *session {
 	o := &session{id: id, text: principal + name + client, lens: [2]uint16{uint16(len(principal)), uint16(len(name))}}
 	last := &o.steps
 	for _, p := range steps {
-		one := &passed{authenticator: shared(p.GetAuthenticator()), at: p.GetAt(), key: [16]byte(padded(p.GetKey())), of: o}
+		one := &passed{authenticator: unique.Make(p.GetAuthenticator()), at: p.GetAt(), key: keyOf(p.GetKey()), of: o}
 		*last, last = one, &one.also
 	}
 	return o
@@ -67,19 +93,19 @@ func (o *session) client() string    { return o.text[int(o.lens[0])+int(o.lens[1
 func (o *session) view() Session {
 	v := Session{ID: o.id, Principal: o.principal(), Name: o.name(), Client: o.client(), Started: timeOf(o.started), Ends: timeOf(o.ends), SealedWith: keyText(o.key)}
 	for p := o.steps; p != nil; p = p.also {
-		v.Passed = append(v.Passed, PassedStep{p.authenticator, timeOf(p.at), p.key})
+		v.Passed = append(v.Passed, PassedStep{p.authenticator.Value(), timeOf(p.at), p.key.bytes()})
 	}
 	return v
 }
 
 func (o *session) matches(f *SessionFilter) bool {
-	return (f.Principal == "" || f.Principal == o.principal()) && (f.Authenticator == "" || o.has(f.Authenticator, f.Key, f.Key != [16]byte{}))
+	return (f.Principal == "" || f.Principal == o.principal()) && (f.Authenticator == "" || o.has(f.Authenticator, keyOf(f.Key[:])))
 }
 
-// has reports whether the session has passed an authenticator; with keyed, by a step with that key.
-func (o *session) has(authenticator string, key [16]byte, keyed bool) bool {
+// has reports whether the session has passed an authenticator by a step whose key includes the given one.
+func (o *session) has(authenticator string, key stepKey) bool {
 	for p := o.steps; p != nil; p = p.also {
-		if p.authenticator == authenticator && (!keyed || p.key == key) {
+		if p.authenticator.Value() == authenticator && p.key.includes(key) {
 			return true
 		}
 	}
@@ -87,14 +113,13 @@ func (o *session) has(authenticator string, key [16]byte, keyed bool) bool {
 }
 
 func (p *passed) pb() *hubpb.PassedStep {
-	out := &hubpb.PassedStep{Authenticator: p.authenticator, At: p.at}
-	if p.key != [16]byte{} {
-		out.Key = bytes.Clone(p.key[:])
+	out := &hubpb.PassedStep{Authenticator: p.authenticator.Value(), At: p.at}
+	if p.key != (stepKey{}) {
+		key := p.key.bytes()
+		out.Key = key[:]
 	}
 	return out
 }
-
-func (p *passed) slot() uint64 { return binary.BigEndian.Uint64(p.key[:]) }
 
 func search(list []*session, id SessionID) (at int, found bool) {
 	return slices.BinarySearchFunc(list, id, func(o *session, id SessionID) int { return bytes.Compare(o.id[:], id[:]) })
@@ -129,9 +154,11 @@ func (s *sessions) link(o *session) {
 	s.of[o.principal()] = o
 	s.sealed[o.key]++
 	for p := o.steps; p != nil; p = p.also {
-		if p.key != [16]byte{} {
-			p.next = s.keyed[p.slot()]
-			s.keyed[p.slot()] = p
+		for i, half := range p.key {
+			if half != 0 {
+				p.next[i] = s.keyed[i][half]
+				s.keyed[i][half] = p
+			}
 		}
 	}
 }
@@ -171,23 +198,26 @@ func (s *sessions) unlink(o *session) {
 		first.next = o.next
 	}
 	for p := o.steps; p != nil; p = p.also {
-		if p.key != [16]byte{} {
-			s.unlinkStep(p)
+		for i, half := range p.key {
+			if half != 0 {
+				p.unlink(s.keyed[i], i)
+			}
 		}
 	}
 }
 
-func (s *sessions) unlinkStep(p *passed) {
-	switch first := s.keyed[p.slot()]; {
-	case first == p && p.next == nil:
-		delete(s.keyed, p.slot())
+// unlink removes the step from the lists by the half i of the key.
+func (p *passed) unlink(keyed map[uint64]*passed, i int) {
+	switch first := keyed[p.key[i]]; {
+	case first == p && p.next[i] == nil:
+		delete(keyed, p.key[i])
 	case first == p:
-		s.keyed[p.slot()] = p.next
+		keyed[p.key[i]] = p.next[i]
 	default:
-		for first.next != p {
-			first = first.next
+		for first.next[i] != p {
+			first = first.next[i]
 		}
-		first.next = p.next
+		first.next[i] = p.next[i]
 	}
 }
 
@@ -216,18 +246,22 @@ func (s *sessions) oldest(principal string) *session {
 	return first
 }
 
-// passed returns the sessions that have passed an authenticator; with keyed, by a step with that key.
-func (s *sessions) passed(authenticator string, key [16]byte, keyed bool) (list []*session) {
-	if !keyed {
+// passed returns the sessions that have passed an authenticator by a step whose key includes the given one.
+func (s *sessions) passed(authenticator string, key stepKey) (list []*session) {
+	i := 1 // a session is closer than its subject
+	if key[i] == 0 {
+		i = 0
+	}
+	if key[i] == 0 {
 		for _, o := range s.byID {
-			if o.has(authenticator, key, false) {
+			if o.has(authenticator, key) {
 				list = append(list, o)
 			}
 		}
 		return list
 	}
-	for p := s.keyed[binary.BigEndian.Uint64(key[:])]; p != nil; p = p.next {
-		if p.key == key && p.authenticator == authenticator && !slices.Contains(list, p.of) {
+	for p := s.keyed[i][key[i]]; p != nil; p = p.next[i] {
+		if p.key.includes(key) && p.authenticator.Value() == authenticator && !slices.Contains(list, p.of) {
 			list = append(list, p.of)
 		}
 	}

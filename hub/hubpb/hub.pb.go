@@ -5770,7 +5770,7 @@ type PassedStep struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Authenticator string                 `protobuf:"bytes,1,opt,name=authenticator,proto3" json:"authenticator,omitempty"` // its name in the settings
 	At            int64                  `protobuf:"varint,2,opt,name=at,proto3" json:"at,omitempty"`                      // Unix nanoseconds
-	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`                     // 16 bytes: hash of what the identity provider calls the session, or the subject; empty: none
+	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`                     // 16 bytes: 8 of a hash of the subject at the identity provider, 8 of the session there, or zeros; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5832,7 +5832,7 @@ type SessionsEnded struct {
 	Ids           [][]byte               `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
 	Principal     string                 `protobuf:"bytes,2,opt,name=principal,proto3" json:"principal,omitempty"`
 	Authenticator string                 `protobuf:"bytes,3,opt,name=authenticator,proto3" json:"authenticator,omitempty"` // that the sessions have passed
-	Key           []byte                 `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`                     // with authenticator: only if the step has this key; empty: any
+	Key           []byte                 `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`                     // with authenticator: only if the step has this key; 8 zeros in place of a half: any, empty: any
 	All           bool                   `protobuf:"varint,5,opt,name=all,proto3" json:"all,omitempty"`
 	Owner         string                 `protobuf:"bytes,6,opt,name=owner,proto3" json:"owner,omitempty"` // only sessions of this principal; empty: an operator's decision, or the hub's
 	Reason        SessionEnd             `protobuf:"varint,7,opt,name=reason,proto3,enum=quorumhub.v1.SessionEnd" json:"reason,omitempty"`
