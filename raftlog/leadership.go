@@ -78,6 +78,7 @@ func (n *Node) watchLeadership() {
 	again := time.NewTicker(establishPause)
 	again.Stop()
 	defer again.Stop()
+	var elected time.Time
 	for {
 		select {
 		case <-n.ctx.Done():
@@ -88,6 +89,7 @@ func (n *Node) watchLeadership() {
 				again.Stop()
 				continue
 			}
+			elected = time.Now()
 			again.Reset(establishPause)
 		case <-again.C:
 		case <-poll.C:
@@ -100,7 +102,10 @@ func (n *Node) watchLeadership() {
 		case err == nil:
 			again.Stop()
 			n.becomeReady(poll)
-		case n.ctx.Err() == nil && n.raft.State() == raft.Leader && !errors.Is(err, errNotLeader):
+		case errors.Is(err, errNotLeader), n.ctx.Err() != nil, n.raft.State() != raft.Leader:
+		case errors.Is(err, raft.ErrLeadershipTransferInProgress) && time.Since(elected) > transferEnd:
+			n.fail(fmt.Errorf("this node is elected but cannot lead: %w, and has been for %v; restart it", err, transferEnd))
+		default:
 			if show, hidden := n.repeats.note("establish", ""); show {
 				n.opts.Logger.Warn("this node is elected but cannot lead yet; retrying", "error", err, "attempts", hidden+1)
 			}
@@ -117,8 +122,14 @@ func (n *Node) becomeReady(poll *time.Ticker) {
 	}
 }
 
-// establishPause is the pause between two attempts of a newly elected leader to lead.
-const establishPause = 50 * time.Millisecond
+const (
+	// establishPause is the pause between two attempts of a newly elected leader to lead.
+	establishPause = 50 * time.Millisecond
+	// transferEnd is when raft has certainly finished all that it began for a transfer of leadership in an earlier term. If it
+	// is still waiting then, it waits for a goroutine that has ended (v1.7.3: the second transfer to a node that does not take
+	// entries, in a term that ends meanwhile): it writes nothing any more, but the others follow it.
+	transferEnd = linkTimeout + 2*time.Second
+)
 
 // establish prepares a newly elected leader. With nil the node acts as leader.
 func (n *Node) establish() error {
