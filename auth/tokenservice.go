@@ -47,7 +47,7 @@ func (s *TokenService) check() error {
 			checked = "https://" + rest
 		}
 	}
-	if err := checkEndpoint(checked); err != nil {
+	if err := CheckEndpoint(checked); err != nil {
 		if strings.HasPrefix(s.URL, "http://") && !s.PlainHTTP {
 			return fmt.Errorf("url: %w; plain_http: true allows it, for networks that nobody else can read", err)
 		}
