@@ -121,7 +121,7 @@ func (p gatewayPorts) Way(name string, steps []registry.Step) (gateway.Way, erro
 
 func stepsOf(steps []registry.Step) (out []auth.Step) {
 	for _, s := range steps {
-		out = append(out, auth.Step{Strategy: s.Strategy, Of: s.Of, Require: s.Require, Min: s.Min})
+		out = append(out, auth.Step{Strategy: s.Strategy, Of: s.Of, Require: s.Require, Min: s.Min, Principal: auth.PrincipalAny})
 	}
 	return out
 }

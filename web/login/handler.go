@@ -202,7 +202,7 @@ func (h *Handler) resume(w http.ResponseWriter, r *http.Request, authenticator s
 // process completes a request of a sequence, takes it on, and answers.
 func (h *Handler) process(w http.ResponseWriter, r *http.Request, p Protocol, q *sequence.Request) {
 	peer := PeerOf(r.Context())
-	q.Credentials, q.Session, q.Client = peer.Credentials, peer.Session, peer.Client
+	q.Credentials, q.Session, q.Client, q.Device = peer.Credentials, peer.Session, peer.Client, device(r.UserAgent())
 	res := h.Processor.Process(r.Context(), q)
 	if p == nil && res.Provider != "" {
 		p = h.protocolOf(res.Provider)
