@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -142,6 +143,9 @@ func (s *KeySet) Verify(ctx context.Context, raw, kid, alg string, direct bool) 
 	}
 	keys, err := s.wait(ctx, kid, alg, last, pause)
 	if err != nil {
+		if trouble := s.trouble(); direct && trouble != nil && !errors.Is(err, ErrUnavailable) {
+			return fmt.Errorf("issuer %s: %w: its keys cannot be read: %w", s.issuer.Name, ErrUnavailable, trouble)
+		}
 		return err
 	}
 	algorithm, _ := jwa.LookupSignatureAlgorithm(alg)
@@ -151,6 +155,13 @@ func (s *KeySet) Verify(ctx context.Context, raw, kid, alg string, direct bool) 
 		}
 	}
 	return refuse(MethodToken, "invalid signature for issuer %s", s.issuer.Name)
+}
+
+// trouble returns the error of the last fetch.
+func (s *KeySet) trouble() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
 }
 
 func (s *KeySet) wait(ctx context.Context, kid, alg string, last *time.Time, pause time.Duration) ([]crypto.PublicKey, error) {

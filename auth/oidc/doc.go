@@ -15,7 +15,7 @@
 //	token endpoint: temporarily_unavailable, server_error                           unavailable
 //	token endpoint: any other error, with 4xx or with 200 (invalid_grant, …)        refused
 //	token endpoint: an answer without an ID token                                   unavailable
-//	keys: never read, or stale for a day                                            unavailable
+//	keys: never read, stale for a day, or the ID token's is unknown and none come   unavailable
 //	ID token: algorithm, key, signature, iss, aud, azp, exp, iat, nbf, nonce, at_hash, auth_time  refused
 //	userinfo: does not answer with claims                                           unavailable
 //	userinfo: of another subject                                                    refused
