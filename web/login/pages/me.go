@@ -52,7 +52,7 @@ func (p *Protocol) me(w http.ResponseWriter, r *http.Request) {
 }
 
 // other shows another session of the same person.
-func (p *Protocol) other(o *Login) screen.Form {
+func (p *Protocol) other(o *session.Login) screen.Form {
 	client := o.Client
 	if client == "" {
 		client = "an unknown browser"

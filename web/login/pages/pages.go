@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"quorumhub/auth/sequence"
 	"quorumhub/auth/session"
@@ -37,16 +36,9 @@ type Options struct {
 // Sessions are those of the cluster. Safe for concurrent use.
 type Sessions interface {
 	// Of returns the sessions of a principal, the newest first.
-	Of(ctx context.Context, principal string) ([]Login, error)
+	Of(ctx context.Context, principal string) ([]session.Login, error)
 	// End ends one of a principal's sessions. That it has ended already is no error; that it is somebody else's has no effect.
 	End(ctx context.Context, principal string, id [32]byte) error
-}
-
-// Login is a session in a list.
-type Login struct {
-	ID            [32]byte
-	Started, Ends time.Time
-	Client        string // a short description of the browser
 }
 
 // Protocol implements login.Protocol.
