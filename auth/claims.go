@@ -11,25 +11,25 @@ import (
 // strings of words separated by spaces or commas.
 type ClaimMapping struct {
 	// Subject is who the caller is at the issuer and owns what it makes. It must be stable: sub, unless an operator knows better.
-	Subject []string `yaml:"subject"`
-	Client  []string `yaml:"client"`
+	Subject Pointers `yaml:"subject"`
+	Client  Pointers `yaml:"client"`
 	// User is the name that rules compare with parts of a topic. Default: sub. Claims such as preferred_username can often be
 	// chosen by their user.
-	User   []string `yaml:"user"`
-	Scopes []string `yaml:"scopes"`
-	Roles  []string `yaml:"roles"`
+	User   Pointers `yaml:"user"`
+	Scopes Pointers `yaml:"scopes"`
+	Roles  Pointers `yaml:"roles"`
 }
 
 func (m *ClaimMapping) setDefaults() {
 	for _, d := range []struct {
-		field *[]string
-		def   []string
+		field *Pointers
+		def   Pointers
 	}{
-		{&m.Subject, []string{"/sub"}},
-		{&m.Client, []string{"/client_id", "/azp"}},
-		{&m.User, []string{"/sub"}},
-		{&m.Scopes, []string{"/scope", "/scp"}},
-		{&m.Roles, []string{"/roles", "/realm_access/roles"}},
+		{&m.Subject, Pointers{"/sub"}},
+		{&m.Client, Pointers{"/client_id", "/azp"}},
+		{&m.User, Pointers{"/sub"}},
+		{&m.Scopes, Pointers{"/scope", "/scp"}},
+		{&m.Roles, Pointers{"/roles", "/realm_access/roles"}},
 	} {
 		if *d.field == nil {
 			*d.field = d.def

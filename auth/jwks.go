@@ -220,7 +220,7 @@ func (s *KeySet) read(ctx context.Context) ([]issuerKey, time.Duration, error) {
 		if doc.Issuer != s.issuer.URL {
 			return nil, 0, fmt.Errorf("%s names the issuer %q; expected exactly %q", where, clip(doc.Issuer), s.issuer.URL)
 		}
-		if err := checkEndpoint(doc.KeysURL); err != nil {
+		if err := CheckEndpoint(doc.KeysURL); err != nil {
 			return nil, 0, fmt.Errorf("%s: jwks_uri: %w", where, err)
 		}
 		at = doc.KeysURL
@@ -293,8 +293,8 @@ func freshFor(h http.Header) time.Duration {
 	return refreshMax
 }
 
-// checkEndpoint requires https, or http on this machine for tests and development.
-func checkEndpoint(raw string) error {
+// CheckEndpoint reports whether a URL may be called or be sent to: it requires https, or http on this machine for tests and development.
+func CheckEndpoint(raw string) error {
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil || u.Host == "" || u.User != nil || u.Fragment != "":
