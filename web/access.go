@@ -203,6 +203,9 @@ func (s *Server) credentialsOf(x *exchange, r *http.Request, maxBody int64) (rea
 	if r.TLS != nil {
 		read.Scheme = "https"
 	}
+	if x.status == 0 && r.Header["Cookie"] != nil {
+		read.SetCookie = x.setCookie
+	}
 	return read, reserved
 }
 

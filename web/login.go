@@ -9,7 +9,7 @@ import (
 	"quorumhub/web/login"
 )
 
-// loginPaths are those on which a hub without logins says so.
+// loginPaths are those on which a hub without logins says what it lacks.
 func loginPaths() []string {
 	return []string{"/login", "/login/*", "/auth/forward", "/auth/login", "/.quorumhub/session", "/oidc/*"}
 }
@@ -17,8 +17,7 @@ func loginPaths() []string {
 // loginRoutes are the routes on which people log in. Their handlers decide who may do what.
 func (s *Server) loginRoutes() []*route {
 	if s.Login == nil || s.Guard == nil {
-		return []*route{{name: "login", paths: loginPaths(), methods: map[string]http.HandlerFunc{http.MethodGet: login.NotConfigured, http.MethodPost: login.NotConfigured},
-			access: access{public: true, limited: true}}}
+		return []*route{{name: "login", paths: loginPaths(), methods: map[string]http.HandlerFunc{}, every: login.NotConfigured, access: access{public: true, limited: true}}}
 	}
 	var out []*route
 	for _, rt := range s.Login.Routes() {

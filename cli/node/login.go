@@ -117,6 +117,7 @@ func (a *accessControl) backChannel(ctx context.Context, name, token string) err
 	a.log.Info("logged out by the identity provider", "identity_provider", name, "subject", out.Subject, "sessions", ended)
 	return nil
 }
+
 // loginClaims claims the states of logins in the replicated log.
 type loginClaims struct{ service func() *hub.Service }
 
@@ -124,3 +125,5 @@ type loginClaims struct{ service func() *hub.Service }
 func (c loginClaims) ClaimLogin(ctx context.Context, state [32]byte, client string, until time.Time) (bool, error) {
 	return c.service().ClaimLogin(ctx, state, client, until)
 }
+
+func (a *authorities) interactive() map[string]sequence.Interactive { return nil }

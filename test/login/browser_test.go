@@ -185,3 +185,15 @@ func (b *browser) wait(path string) *browser {
 	})
 	return b
 }
+
+// evaluate runs a script in the page, and waits for what it promises.
+func evaluate(script string) chromedp.Action[string] {
+	return chromedp.Evaluate[string](script, chromedp.EvalAwaitPromise)
+}
+
+// back presses the browser's back button.
+func (b *browser) back() *browser {
+	b.t.Helper()
+	b.do(chromedp.NavigateBack())
+	return b
+}

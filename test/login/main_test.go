@@ -86,17 +86,29 @@ rules:
 %s`, hashOf(password), more)
 }
 
-// start starts a hub with an auth.file that is reached as localhost, which browsers treat as a secure connection.
+// start starts a hub with an auth.file.
 func start(t *testing.T, settings string, more hubtest.Settings) *hubtest.Node {
+	t.Helper()
+	addrs, err := hubtest.FreeAddrs(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startAt(t, addrs[0], addrs[1], settings, more)
+}
+
+// startAt starts a hub that is reached as localhost, which browsers treat as a secure connection; applications have addresses, so that
+// they are other hosts.
+func startAt(t *testing.T, addr, clusterAddr, settings string, more hubtest.Settings) *hubtest.Node {
 	t.Helper()
 	n, err := hubtest.PrepareNode(hubtest.Options{Dir: t.TempDir(), Binary: hubtest.Binary(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, port, err := net.SplitHostPort(n.Addr)
+	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.Place("node-1", addr, clusterAddr)
 	n.URL = "http://localhost:" + port
 	n.Settings = n.Settings.With(hubtest.Settings{"http.public_url": n.URL, "auth.mode": "required", "auth.file": authFile(t, settings), "auth.egress.mode": "dev-loopback",
 		"http.trusted_proxies": []string{"127.0.0.1/32"}}).With(more)
