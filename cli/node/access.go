@@ -222,6 +222,7 @@ func (a *accessControl) replace(ctx context.Context, s *auth.Settings, audit aut
 	if was.service != nil && was.service != asked.service {
 		was.service.remote.Retire()
 		was.service.stop()
+		a.running.Go(was.service.remote.Close)
 	}
 	return nil
 }
@@ -246,6 +247,9 @@ func (a *accessControl) close() {
 		s.stop()
 	}
 	a.running.Wait()
+	if s := asked.service; s != nil {
+		s.remote.Close()
+	}
 	if a.client != nil {
 		a.client.Close()
 	}
