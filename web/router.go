@@ -93,6 +93,7 @@ func (s *Server) table() []*route {
 	routes = append(routes, s.keyRoutes()...)
 	routes = append(routes, s.callbackRoutes()...)
 	routes = append(routes, append(s.gatewayRoutes(), s.shareRoutes()...)...)
+	routes = append(routes, s.loginRoutes()...)
 	if s.Profile != ProfileNative {
 		routes = append(routes, s.compatRoutes()...)
 	}
