@@ -232,26 +232,21 @@ func (h *Handler) process(w http.ResponseWriter, r *http.Request, p Protocol, q 
 	}
 }
 
-// refusedBy returns why credentials were refused in this request, nil if none were.
+// refusedBy returns why credentials were refused in this request, and where in which sequence; nil: none were.
 func refusedBy(res *sequence.Result) error {
-	if res.Status == sequence.Failed {
-		return errors.Join(res.Err, trail(res))
+	again := res.Next != nil && res.Err != nil && !errors.Is(res.Err, auth.ErrUnavailable) // it may be tried again
+	if res.Status != sequence.Failed && !again {
+		return nil
 	}
-	if res.Next != nil && res.Err != nil && !errors.Is(res.Err, auth.ErrUnavailable) {
-		return errors.Join(res.Err, trail(res)) // it may be tried again
-	}
-	return nil
-}
-
-// trail is what failed in a sequence, as an error; nil: nothing.
-func trail(res *sequence.Result) error {
-	var errs []error
-	for _, t := range res.Trail {
+	for _, t := range slices.Backward(res.Trail) {
 		if t.Status == sequence.Failed {
-			errs = append(errs, fmt.Errorf("service provider %s, step %d (%s), %s: %s", res.Provider, t.Step, t.Strategy, t.Authenticator, t.Reason))
+			return fmt.Errorf("service provider %s, step %d (%s), %s: %w", res.Provider, t.Step, t.Strategy, t.Authenticator, res.Err)
 		}
 	}
-	return errors.Join(errs...)
+	if res.Provider != "" {
+		return fmt.Errorf("service provider %s: %w", res.Provider, res.Err)
+	}
+	return res.Err
 }
 
 // protocolOf returns the protocol of a service provider, nil if there is none (any more).
