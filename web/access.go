@@ -175,6 +175,9 @@ func (s *Server) authenticateBy(x *exchange, r *http.Request, caller *auth.Calle
 	if r.TLS != nil {
 		read.Scheme = "https"
 	}
+	if x.status == 0 {
+		read.SetCookie = x.setCookie
+	}
 	p, err := by.Authenticate(r.Context(), read)
 	switch {
 	case err == nil && reserved:

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"quorumhub/auth"
+	"quorumhub/auth/session"
 	"quorumhub/configs"
 	"quorumhub/delivery/egress"
 	"quorumhub/hub"
@@ -34,6 +35,8 @@ type accessControl struct {
 	state   hub.StateReader
 	service func() *hub.Service
 	guard   *auth.Guard
+	// sessions keeps who has logged in. It is there even if nobody can.
+	sessions *session.Manager
 
 	settings atomic.Pointer[auth.Settings]
 	asked    atomic.Pointer[authorities]
@@ -116,9 +119,12 @@ func (a *accessControl) authoritiesLocked(s *auth.Settings) (*authorities, error
 	return out, nil
 }
 
-// wire returns the guard. service is called only when a nonce is claimed, so it may be set later.
-func (a *accessControl) wire(state hub.StateReader, service func() *hub.Service, node string) *auth.Guard {
+// wire returns the guard. service is called only when something is recorded, so it may be set later.
+func (a *accessControl) wire(state hub.StateReader, service func() *hub.Service, box hub.SecretBox, node string) *auth.Guard {
 	a.state, a.service = state, service
+	a.sessions = session.NewManager(session.Options{Box: box, State: state, Sessions: func() session.Log { return service() }, Now: time.Now, Log: a.log,
+		Limits:   func() auth.SessionSettings { return a.settings.Load().Sessions },
+		Standing: session.Standing(a.settings.Load, a, time.Now)})
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := a.settings.Load()
@@ -146,6 +152,9 @@ func (a *accessControl) gate(s *auth.Settings, asked *authorities) *auth.Gate {
 	}
 	if asked.service != nil {
 		list = append(list, asked.service.remote)
+	}
+	if len(s.IdentityProviders) > 0 {
+		list = append(list, a.sessions.Authenticator())
 	}
 	if m := s.ClientCertificates; m != nil {
 		list = append(list, auth.NewCertificates(*m, now, func(err error) {

@@ -238,7 +238,7 @@ func (n *Node) newService(namer *hub.TopicNamer) (guard *auth.Guard) {
 		Topics:        n.policies,
 	}
 	if n.access != nil {
-		guard = n.access.wire(n.store, func() *hub.Service { return n.service }, n.raft.ID())
+		guard = n.access.wire(n.store, func() *hub.Service { return n.service }, n.keys.Ring(), n.raft.ID())
 		guard.Apply(&policy)
 		n.view.issuers = n.access.notReady
 	}
