@@ -39,7 +39,9 @@ type Route struct {
 	Methods []string
 	// Begins: a request begins a sequence. Otherwise Serve answers it.
 	Begins bool
-	Serve  http.HandlerFunc
+	// Frequent: programs ask here about each of many requests, so that no rate limit applies.
+	Frequent bool
+	Serve    http.HandlerFunc
 }
 
 // Peer is who sent a request, as far as the connection and its headers tell.
@@ -48,14 +50,16 @@ type Peer struct {
 	Credentials *auth.Request
 	// Session is the one whose cookie came with the request; nil: none, or one that is over.
 	Session *session.Session
+	// SessionError says why there is no Session although a cookie came; nil: there is one, or no cookie.
+	SessionError error
 	// Client identifies where the request comes from, for shares and limits.
 	Client string
 	// CorrelationID is the one of the request.
 	CorrelationID string
 	// Trusted: the request comes from a proxy whose X-Forwarded headers are believed.
 	Trusted bool
-	// Reserve takes a refusal from the client's budget before anything is looked at that costs; its error is for the client. Return
-	// gives it back once the request has turned out to be good.
+	// Reserve takes a refusal from the client's budget, once a request, before anything is looked at that costs; its error is for the
+	// client. Credentials.Afford is the same. Return gives it back once the request has turned out to be good.
 	Reserve func() error
 	Return  func()
 	// Refused writes to the log why somebody was refused, which the client does not learn.
