@@ -89,6 +89,7 @@ func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 	defer n.keeper.Close()
 	n.view.delivering.Store(true)
 	leave := n.watchDamage(work)
+	providers := n.reloads.watchProviders(work)
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
@@ -98,6 +99,8 @@ func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 		cancel()
 		<-watched
 		for range leave { //nolint:revive // wait until it is closed
+		}
+		for range providers { //nolint:revive // the same
 		}
 	}()
 	served := make(chan error, 1)
@@ -111,6 +114,9 @@ func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 			n.systemd.reloading()
 			n.reloads.reload(ctx)
 			n.systemd.ready("serving " + n.cfg.PublicURL())
+			continue
+		case <-providers:
+			n.reloads.providers(ctx)
 			continue
 		case <-ctx.Done():
 			n.log.Info("stopping")
