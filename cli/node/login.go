@@ -125,5 +125,3 @@ type loginClaims struct{ service func() *hub.Service }
 func (c loginClaims) ClaimLogin(ctx context.Context, state [32]byte, client string, until time.Time) (bool, error) {
 	return c.service().ClaimLogin(ctx, state, client, until)
 }
-
-func (a *authorities) interactive() map[string]sequence.Interactive { return nil }
