@@ -2,12 +2,15 @@ package login
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"quorumhub/auth"
 	"quorumhub/auth/sequence"
@@ -212,6 +215,7 @@ func (h *Handler) process(w http.ResponseWriter, r *http.Request, p Protocol, q 
 	}
 	if res.Cookie != "" {
 		http.SetCookie(w, session.Cookie(res.Cookie))
+		peer.Audit(r.Context(), res.Principal, "login", notes(res)...)
 	}
 	if refused := refusedBy(res); refused == nil {
 		peer.Return()
@@ -249,6 +253,18 @@ func refusedBy(res *sequence.Result) error {
 	return res.Err
 }
 
+// notes are what the audit line of a login says besides who it is.
+func notes(res *sequence.Result) []string {
+	out := []string{"service_provider", res.Provider}
+	if s := res.Session; s != nil {
+		out = append(out, "session", hex.EncodeToString(s.ID[:6]))
+		for i := range s.Passed {
+			out = append(out, "passed", s.Passed[i].Authenticator)
+		}
+	}
+	return out
+}
+
 // protocolOf returns the protocol of a service provider, nil if there is none (any more).
 func (h *Handler) protocolOf(provider string) Protocol {
 	name, ok := h.Protocol(provider)
@@ -268,7 +284,7 @@ func (h *Handler) interact(w http.ResponseWriter, r *http.Request, res *sequence
 	case next.Redirect != "":
 		Redirect(w, r, next.Redirect)
 	case next.Form != nil:
-		h.ask(next.Form, hidden).Write(w)
+		h.ask(w, next.Form, hidden, res.Err).Write(w)
 	default:
 		page := &screen.Page{Title: "Log in", Text: []string{"How do you want to log in?"}}
 		if res.Err != nil {
@@ -284,10 +300,14 @@ func (h *Handler) interact(w http.ResponseWriter, r *http.Request, res *sequence
 }
 
 // ask returns the page on which an authenticator's form is filled in.
-func (h *Handler) ask(form *sequence.Form, hidden []screen.Hidden) *screen.Page {
+func (h *Handler) ask(w http.ResponseWriter, form *sequence.Form, hidden []screen.Hidden, err error) *screen.Page {
 	page := &screen.Page{Title: form.Label}
 	if form.Wrong {
 		page.Status, page.Alert = http.StatusUnauthorized, "That was not right. Please try again."
+		if p := crowded(err); p != nil {
+			page.Status, page.Alert = p.Status, p.Detail
+			w.Header().Set("Retry-After", strconv.Itoa(problem.Seconds(p.RetryAfter)))
+		}
 		switch {
 		case form.Left == 1:
 			page.Text = []string{"You can try once more."}
@@ -351,6 +371,20 @@ func Stop(w http.ResponseWriter, r *http.Request, err error, again string) {
 	write(w, page, p)
 }
 
+// crowded describes an attempt that was refused without a look at it, because too many have failed lately; nil: err is something else.
+func crowded(err error) *problem.Details {
+	var limited interface {
+		error
+		RetryAfter() time.Duration
+	}
+	if !errors.As(err, &limited) {
+		return nil
+	}
+	after := max(limited.RetryAfter(), time.Second)
+	return &problem.Details{Status: http.StatusTooManyRequests, Code: "rate_limited", RetryAfter: after,
+		Detail: fmt.Sprintf("Too many attempts have failed lately. Please try again in %d seconds.", problem.Seconds(after))}
+}
+
 // stopped describes a failed login, and what to do.
 func stopped(err error) (p *problem.Details, advice string) {
 	var refusal *auth.RefusalError
@@ -358,6 +392,8 @@ func stopped(err error) (p *problem.Details, advice string) {
 	switch {
 	case errors.As(err, &told):
 		return told, "Please try again later."
+	case crowded(err) != nil:
+		return crowded(err), "Whoever guesses passwords has to wait, and so does everybody who looks like that."
 	case errors.Is(err, auth.ErrUnavailable):
 		return &problem.Details{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: retryLogin,
 			Detail: "Logging in is not possible at the moment."}, "The identity provider cannot be reached or has trouble. Please try again shortly."

@@ -64,6 +64,8 @@ type Peer struct {
 	Return  func()
 	// Refused writes to the log why somebody was refused, which the client does not learn.
 	Refused func(ctx context.Context, err error)
+	// Audit writes an audit line about somebody who has logged in or out, with names and values about it.
+	Audit func(ctx context.Context, p *auth.Principal, action string, notes ...string)
 }
 
 type peerKey struct{}
@@ -78,5 +80,6 @@ func PeerOf(ctx context.Context) *Peer {
 	if p, ok := ctx.Value(peerKey{}).(*Peer); ok {
 		return p
 	}
-	return &Peer{Reserve: func() error { return nil }, Return: func() {}, Refused: func(context.Context, error) {}}
+	return &Peer{Reserve: func() error { return nil }, Return: func() {}, Refused: func(context.Context, error) {},
+		Audit: func(context.Context, *auth.Principal, string, ...string) {}}
 }

@@ -76,6 +76,7 @@ func serve(t *testing.T, p login.Processor, protocols ...login.Protocol) *hub {
 		mux.HandleFunc(strings.Replace(rt.Path, "*", "", 1), func(w http.ResponseWriter, r *http.Request) {
 			taken := false
 			peer := &login.Peer{Client: "192.0.2.1", CorrelationID: "c0ffee", Refused: func(_ context.Context, err error) { h.refused = append(h.refused, err) },
+				Audit: func(context.Context, *auth.Principal, string, ...string) {},
 				Reserve: func() error {
 					if !taken && h.budget == 0 {
 						return &auth.RefusalError{Reason: "too many"}
