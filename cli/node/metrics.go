@@ -133,6 +133,7 @@ func newBacklogCollector(d *delivery.Dispatcher, p *delivery.Replayer) prometheu
 	const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
 	c.add(gauge, "delivery_lag_messages", "Messages this node has yet to deliver, over all its subscriptions.", func(r reading) float64 { return float64(r.Messages) })
 	c.add(gauge, "delivery_subscriptions_behind", "Subscriptions of this node that lag behind their topic.", func(r reading) float64 { return float64(r.Behind) })
+	c.add(gauge, "delivery_subscriptions_failing", "Subscriptions of this node whose last attempt failed.", func(r reading) float64 { return float64(r.Failing) })
 	c.add(gauge, "delivery_oldest_undelivered_seconds", "Age of the oldest message this node has yet to deliver, 0 if there is none.", func(r reading) float64 {
 		if r.Oldest.IsZero() {
 			return 0
