@@ -96,8 +96,9 @@ func newNodeCollector(n *raftlog.Node, st *store.Store) prometheus.Collector {
 
 // attemptMetrics counts the attempts of this node by outcome.
 type attemptMetrics struct {
-	seconds [delivery.PushCancelled + 1]prometheus.Observer
-	reasons *prometheus.CounterVec
+	seconds   [delivery.PushCancelled + 1]prometheus.Observer
+	delivered prometheus.Metric // of seconds
+	reasons   *prometheus.CounterVec
 }
 
 func newAttemptMetrics(reg prometheus.Registerer) *attemptMetrics {
@@ -109,6 +110,7 @@ func newAttemptMetrics(reg prometheus.Registerer) *attemptMetrics {
 	for o := delivery.PushDelivered; o <= delivery.PushCancelled; o++ {
 		m.seconds[o] = seconds.WithLabelValues(o.String())
 	}
+	m.delivered, _ = m.seconds[delivery.PushDelivered].(prometheus.Metric) // as every histogram is
 	reg.MustRegister(seconds, m.reasons)
 	return m
 }
