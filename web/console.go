@@ -10,6 +10,7 @@ import (
 	"quorumhub/web/console"
 	"quorumhub/web/problem"
 	"quorumhub/web/sse"
+	"quorumhub/web/view"
 )
 
 // newConsole makes the console.
@@ -31,7 +32,7 @@ func (s *Server) consoleRoutes() []*route {
 	return []*route{
 		page("", open, c.Index),
 		page("/static/*", open, c.Static),
-		page("/", access{}, c.Overview),
+		page("/", access{own: true}, c.Overview), // operators see all, others what is theirs
 	}
 }
 
@@ -55,6 +56,18 @@ func (p consolePorts) May(ctx context.Context, action auth.Action) bool {
 // Problem implements console.Ports.
 func (p consolePorts) Problem(w http.ResponseWriter, r *http.Request, err error) *problem.Details {
 	return p.describe(w, r, err)
+}
+
+// Health implements console.OverviewPorts.
+func (p consolePorts) Health(ctx context.Context) *view.Health { return p.health(ctx) }
+
+// Holding implements console.OverviewPorts.
+func (p consolePorts) Holding(_ context.Context, principal string) (h console.Holding) {
+	p.State.View(func(st *hub.State) {
+		u := st.Usage(principal)
+		h = console.Holding{Topics: u.Topics, Subscriptions: u.Subscriptions, Requests: u.PendingRequests, DeadLetters: u.DeadLetters}
+	})
+	return h
 }
 
 // ReadBody implements console.Ports.
