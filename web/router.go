@@ -53,6 +53,7 @@ func (s *Server) table() []*route {
 			http.MethodGet: s.getTopic, http.MethodHead: s.getTopic, http.MethodPost: s.postTopic}, access: access{byTopic: true}, streams: true},
 		{name: "stream_tickets", paths: []string{"/v1/stream-tickets"}, methods: post(s.createTicket), access: access{byTopic: true}},
 		{name: "cluster", paths: []string{"/v1/cluster"}, methods: get(s.getCluster)},
+		{name: "figures", paths: []string{"/v1/figures"}, methods: get(s.getFigures)},
 		{name: "cluster_nodes", paths: []string{"/v1/cluster/nodes"}, methods: post(s.addNode), access: nodes},
 		{name: "cluster_node", paths: []string{"/v1/cluster/nodes/:id"}, methods: map[string]http.HandlerFunc{http.MethodDelete: s.removeNode}, access: nodes},
 		{name: "promote", paths: []string{"/v1/cluster/nodes/:id/promote"}, methods: post(s.promoteNode), access: nodes},
@@ -93,7 +94,7 @@ func (s *Server) table() []*route {
 	routes = append(routes, s.keyRoutes()...)
 	routes = append(routes, s.callbackRoutes()...)
 	routes = append(routes, append(s.gatewayRoutes(), s.shareRoutes()...)...)
-	routes = append(routes, s.loginRoutes()...)
+	routes = append(routes, append(s.loginRoutes(), s.consoleRoutes()...)...)
 	if s.Profile != ProfileNative {
 		routes = append(routes, s.compatRoutes()...)
 	}
@@ -129,11 +130,11 @@ func (s *Server) prepare(routes []*route) {
 	}
 }
 
-// Routes lists the routes as "GET /v1/subscriptions/{id}", without HEAD, OPTIONS, profiling, and those on which people log in.
+// Routes lists the routes as "GET /v1/subscriptions/{id}", without HEAD, OPTIONS, profiling and the pages for people.
 func (s *Server) Routes() []string {
 	var out []string
 	for _, rt := range s.routes {
-		if rt.name == "pprof" || rt.name == "login" {
+		if rt.name == "pprof" || rt.name == "login" || rt.access.page {
 			continue
 		}
 		for _, path := range rt.paths {
@@ -153,7 +154,9 @@ func (s *Server) Routes() []string {
 func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request) {
 	x, _ := w.(*exchange)
 	x.route = rt
-	s.allowOrigin(x, r, rt)
+	if !rt.access.page {
+		s.allowOrigin(x, r, rt)
+	}
 	h := rt.methods[r.Method]
 	if rt.every != nil && !isPreflight(r) {
 		h = rt.every
