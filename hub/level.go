@@ -10,7 +10,7 @@ import (
 // FeatureLevel is the newest level of events and rows this program knows. Level 1 is everything in the first release.
 // A release that adds an event kind, or a field that older programs must not overlook, raises it and gives the kind
 // its level in LevelOf.
-const FeatureLevel = 3
+const FeatureLevel = 4
 
 // levelOwners is the level from which what principals make belongs to them, requests that failed are kept, and
 // idempotency keys are bounded.
@@ -22,6 +22,9 @@ const levelGateway = 3
 // levelQuotas is the level from which quotas may be set while the hub runs, bytes are counted and limited for each
 // principal, and owners set the limits of their topics.
 const levelQuotas = 3
+
+// levelAgain is the level from which requests that failed are kept whole, so that they can be made again.
+const levelAgain = 4
 
 // LevelOf returns the feature level an event requires: it may be proposed once every member knows that level. Level 1
 // is always allowed.

@@ -7801,6 +7801,7 @@ type FailedRequestRow struct {
 	Attempts      uint32                 `protobuf:"varint,11,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	RequestedAt   int64                  `protobuf:"varint,12,opt,name=requested_at,json=requestedAt,proto3" json:"requested_at,omitempty"`
 	SettledAt     int64                  `protobuf:"varint,13,opt,name=settled_at,json=settledAt,proto3" json:"settled_at,omitempty"`
+	Asked         *SubscriptionRequested `protobuf:"bytes,150,opt,name=asked,proto3" json:"asked,omitempty"` // the request, so that it can be made again; absent: not kept
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7924,6 +7925,13 @@ func (x *FailedRequestRow) GetSettledAt() int64 {
 		return x.SettledAt
 	}
 	return 0
+}
+
+func (x *FailedRequestRow) GetAsked() *SubscriptionRequested {
+	if x != nil {
+		return x.Asked
+	}
+	return nil
 }
 
 type DeadLetterRow struct {
@@ -9988,7 +9996,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12=\n" +
 	"\arequest\x18\x02 \x01(\v2#.quorumhub.v1.SubscriptionRequestedR\arequest\x12!\n" +
 	"\frequested_at\x18\x03 \x01(\x03R\vrequestedAt\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x82\x03\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xbe\x03\n" +
 	"\x10FailedRequestRow\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\x04R\arequest\x12&\n" +
@@ -10004,7 +10012,8 @@ const file_hub_proto_rawDesc = "" +
 	"\battempts\x18\v \x01(\rR\battempts\x12!\n" +
 	"\frequested_at\x18\f \x01(\x03R\vrequestedAt\x12\x1d\n" +
 	"\n" +
-	"settled_at\x18\r \x01(\x03R\tsettledAt\"\x83\x04\n" +
+	"settled_at\x18\r \x01(\x03R\tsettledAt\x12:\n" +
+	"\x05asked\x18\x96\x01 \x01(\v2#.quorumhub.v1.SubscriptionRequestedR\x05asked\"\x83\x04\n" +
 	"\rDeadLetterRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\"\n" +
 	"\fsubscription\x18\x02 \x01(\x04R\fsubscription\x12\x14\n" +
@@ -10398,21 +10407,22 @@ var file_hub_proto_depIdxs = []int32{
 	49,  // 111: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
 	27,  // 112: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
 	1,   // 113: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
-	52,  // 114: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	5,   // 115: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	60,  // 116: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	63,  // 117: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
-	65,  // 118: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
-	107, // 119: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	108, // 120: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	109, // 121: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	57,  // 122: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
-	79,  // 123: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
-	124, // [124:124] is the sub-list for method output_type
-	124, // [124:124] is the sub-list for method input_type
-	124, // [124:124] is the sub-list for extension type_name
-	124, // [124:124] is the sub-list for extension extendee
-	0,   // [0:124] is the sub-list for field type_name
+	27,  // 114: quorumhub.v1.FailedRequestRow.asked:type_name -> quorumhub.v1.SubscriptionRequested
+	52,  // 115: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	5,   // 116: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	60,  // 117: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	63,  // 118: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
+	65,  // 119: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
+	107, // 120: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	108, // 121: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	109, // 122: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	57,  // 123: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
+	79,  // 124: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
+	125, // [125:125] is the sub-list for method output_type
+	125, // [125:125] is the sub-list for method input_type
+	125, // [125:125] is the sub-list for extension type_name
+	125, // [125:125] is the sub-list for extension extendee
+	0,   // [0:125] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
