@@ -9,10 +9,10 @@ import (
 	"quorumhub/delivery"
 	"quorumhub/hub"
 	"quorumhub/store"
-	"quorumhub/web"
+	"quorumhub/web/view"
 )
 
-// deliveries shows how a subscription's deliveries are doing, asking the owner if that is another node. It implements web.Deliveries.
+// deliveries shows how a subscription's deliveries are doing, asking the owner if that is another node. It implements view.Deliveries.
 type deliveries struct {
 	id         string
 	dispatcher *delivery.Dispatcher
@@ -25,8 +25,8 @@ type deliveryQuestion struct {
 	Subscription hub.SubscriptionID `json:"subscription"`
 }
 
-// Delivery implements web.Deliveries.
-func (d *deliveries) Delivery(ctx context.Context, id hub.SubscriptionID) (*web.DeliveryView, error) {
+// Delivery implements view.Deliveries.
+func (d *deliveries) Delivery(ctx context.Context, id hub.SubscriptionID) (*view.Delivery, error) {
 	owner := ""
 	d.store.View(func(s *hub.State) {
 		sub, _ := s.Subscription(id)
@@ -46,7 +46,7 @@ func (d *deliveries) Delivery(ctx context.Context, id hub.SubscriptionID) (*web.
 	if err != nil {
 		return nil, err
 	}
-	v := new(web.DeliveryView)
+	v := new(view.Delivery)
 	if err := json.Unmarshal(answer, v); err != nil {
 		return nil, fmt.Errorf("response of %s: %w", owner, err)
 	}
@@ -66,13 +66,13 @@ func (d *deliveries) answer(question []byte) ([]byte, error) {
 	return json.Marshal(v)
 }
 
-func (d *deliveries) here(id hub.SubscriptionID) (*web.DeliveryView, error) {
+func (d *deliveries) here(id hub.SubscriptionID) (*view.Delivery, error) {
 	lane, ok := d.dispatcher.Lane(id)
 	h, known := d.dispatcher.History(id)
 	if !ok || !known {
 		return nil, hub.Errorf(hub.CodeUnavailable, "%s is changing its owner; try again shortly", id)
 	}
-	v := &web.DeliveryView{Node: d.id, State: lane.State, Total: h.Total, Failed: h.Failed, Window: lane.Window, Progress: &web.Progress{
+	v := &view.Delivery{Node: d.id, State: lane.State, Total: h.Total, Failed: h.Failed, Window: lane.Window, Progress: &view.Progress{
 		Acknowledged: lane.Offset, Ahead: lane.Ahead, Lag: lane.Remaining, Head: lane.Head, Delivered: lane.Delivered}}
 	if !lane.NextAttempt.IsZero() {
 		at := lane.NextAttempt.UTC()
@@ -80,7 +80,7 @@ func (d *deliveries) here(id hub.SubscriptionID) (*web.DeliveryView, error) {
 	}
 	for i := range h.Attempts {
 		t := &h.Attempts[i]
-		v.Attempts = append(v.Attempts, web.DeliveryTry{At: t.At.UTC(), Offset: t.Offset, Outcome: t.Outcome.String(), Status: t.Status,
+		v.Attempts = append(v.Attempts, view.Attempt{At: t.At.UTC(), Offset: t.Offset, Outcome: t.Outcome.String(), Status: t.Status,
 			LatencyMS: float64(t.Latency) / float64(time.Millisecond), Reason: string(t.Reason)})
 	}
 	return v, nil
