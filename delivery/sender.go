@@ -135,6 +135,19 @@ func (s *Sender) Applied(fx *hub.Effects) {
 	}
 }
 
+// Reload cuts off what is under way: its subscriptions may have ended in the state that a snapshot has replaced.
+func (s *Sender) Reload() { s.cutAll(errOutOfTouch) }
+
+func (s *Sender) cutAll(cause error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, q := range s.sent {
+		if !q.Done {
+			q.cut(cause)
+		}
+	}
+}
+
 // watch cuts off what is under way once the node is out of touch.
 func (s *Sender) watch() {
 	tick := time.NewTicker(replayTick)
@@ -151,13 +164,7 @@ func (s *Sender) watch() {
 		if !busy || s.d.InTouch() {
 			continue
 		}
-		s.mu.Lock()
-		for _, q := range s.sent {
-			if !q.Done {
-				q.cut(errOutOfTouch)
-			}
-		}
-		s.mu.Unlock()
+		s.cutAll(errOutOfTouch)
 	}
 }
 

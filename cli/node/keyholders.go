@@ -61,6 +61,9 @@ func (q *questions) answer(question []byte) ([]byte, error) {
 	if bytes.HasPrefix(question, []byte(`{"gateway":`)) {
 		return q.usage.answer(question)
 	}
+	if bytes.HasPrefix(question, []byte(`{"send":`)) {
+		return q.deliveries.answerSend(question)
+	}
 	if !bytes.HasPrefix(question, []byte(`{"keys":`)) {
 		return q.deliveries.answer(question)
 	}
