@@ -93,6 +93,7 @@ func (s *Server) table() []*route {
 	routes = append(routes, s.keyRoutes()...)
 	routes = append(routes, s.callbackRoutes()...)
 	routes = append(routes, append(s.gatewayRoutes(), s.shareRoutes()...)...)
+	routes = append(routes, s.consoleRoutes()...)
 	if s.Profile != ProfileNative {
 		routes = append(routes, s.compatRoutes()...)
 	}
@@ -128,11 +129,11 @@ func (s *Server) prepare(routes []*route) {
 	}
 }
 
-// Routes lists the routes as "GET /v1/subscriptions/{id}", without HEAD, OPTIONS and profiling.
+// Routes lists the routes as "GET /v1/subscriptions/{id}", without HEAD, OPTIONS, profiling and the console.
 func (s *Server) Routes() []string {
 	var out []string
 	for _, rt := range s.routes {
-		if rt.name == "pprof" {
+		if rt.name == "pprof" || rt.access.page {
 			continue
 		}
 		for _, path := range rt.paths {
@@ -152,7 +153,9 @@ func (s *Server) Routes() []string {
 func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request) {
 	x, _ := w.(*exchange)
 	x.route = rt
-	s.allowOrigin(x, r, rt)
+	if !rt.access.page {
+		s.allowOrigin(x, r, rt)
+	}
 	h := rt.methods[r.Method]
 	if rt.every != nil && !isPreflight(r) {
 		h = rt.every
