@@ -24,8 +24,6 @@ const (
 	maxSending = 8
 	// maxSent bounds the results that a Sender keeps; beyond it the oldest are forgotten.
 	maxSent = 256
-	// MaxTestBytes is the longest body of a test message.
-	MaxTestBytes = 64 << 10
 	// testHeader marks test messages.
 	testHeader = "X-Hub-Test"
 )
@@ -50,7 +48,7 @@ type Sending struct {
 	Subscription hub.SubscriptionID
 	Offset       uint64 // of the message to send once more; 0: a test message
 	ContentType  string // of the test message
-	Body         []byte // of the test message, at most MaxTestBytes
+	Body         []byte // of the test message
 }
 
 // Phases are how long the parts of a request took. They are known only of requests that got a response: of others they would
