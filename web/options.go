@@ -33,6 +33,8 @@ type Options struct {
 	Deliveries view.Deliveries
 	Reads      Reads // nil: no other node can be ahead of this one
 
+	// Figures are those of all nodes; nil: there are none.
+	Figures view.Figures
 	// Membership changes the cluster's members; nil: the node runs alone.
 	Membership view.Membership
 

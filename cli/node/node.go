@@ -57,6 +57,7 @@ type Node struct {
 	deliveries *deliveries
 	keys       *keyring.Store
 	keeper     *keyring.Keeper
+	figures    *nodeFigures
 	unfit      chan error // see keyring.KeeperOptions
 	damaged    chan error // see reportDamage
 	fatal      chan error // the first failure after which nothing may be acknowledged
@@ -86,6 +87,11 @@ func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 	n.keeper.Start(work)
 	defer n.keeper.Close()
 	n.view.delivering.Store(true)
+	recorded := make(chan struct{})
+	go func() {
+		defer close(recorded)
+		n.figures.recorder.Load().Run(work)
+	}()
 	leave := n.watchDamage(work)
 	watched := make(chan struct{})
 	go func() {
@@ -95,6 +101,8 @@ func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 	defer func() {
 		cancel()
 		<-watched
+		<-recorded
+		n.figures.cluster.Close()
 		for range leave { //nolint:revive // wait until it is closed
 		}
 	}()

@@ -58,6 +58,7 @@ type Outbound struct {
 	placer     *placement.Placer
 	replayer   *delivery.Replayer
 	sender     *delivery.Sender
+	attempts   *attemptMetrics
 
 	credentials *credential.Book
 	notices     *hub.TopicNotices
@@ -89,7 +90,7 @@ type TopicClient interface {
 
 // NewOutbound wires the delivery room. Nothing is sent before Start.
 func NewOutbound(o OutboundOptions) *Outbound {
-	out := &Outbound{}
+	out := &Outbound{attempts: newAttemptMetrics(o.Registry)}
 	agent := egress.UserAgent(programVersion(), o.Config.PublicURL())
 	out.credentials = credential.NewBook(credential.Options{State: o.Store, Secrets: o.Secrets, Client: o.Callbacks, Clock: o.Raft, UserAgent: agent})
 	out.notices = hub.NewTopicNotices(o.Store, o.Namer)
@@ -115,7 +116,7 @@ func NewOutbound(o OutboundOptions) *Outbound {
 		},
 		CursorFlush: o.Config.Delivery.CursorFlush,
 		Contact:     o.Raft.Contact,
-		Attempted:   newAttemptMetrics(o.Registry).attempted,
+		Attempted:   out.attempts.attempted,
 	})
 	out.placer = placement.NewPlacer(placement.Options{State: o.Store, Proposer: o.Raft, Cluster: o.Raft, Log: o.Log})
 	out.verifier = intent.NewVerifier(intent.Options{
