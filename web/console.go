@@ -14,7 +14,7 @@ import (
 
 // newConsole makes the console.
 func (s *Server) newConsole() (err error) {
-	s.console, err = console.New(console.Options{Ports: consolePorts{s}, Service: s.Service, State: s.State, Cluster: s.Node,
+	s.console, err = console.New(console.Options{Ports: consolePorts{s}, Service: s.Service, State: s.State, Messages: s.Messages, Cluster: s.Node,
 		Base: prefixOf(s.PublicURL), Version: s.Version, Heartbeat: s.StreamHeartbeat, Clock: s.Clock, Log: s.Log})
 	return err
 }
