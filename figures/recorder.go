@@ -42,8 +42,9 @@ type Status struct {
 
 // Ending is a certificate or key that ends.
 type Ending struct {
-	What string    `json:"what"`
-	Ends time.Time `json:"ends"`
+	What   string    `json:"what"`
+	Begins time.Time `json:"begins"`
+	Ends   time.Time `json:"ends"`
 }
 
 // Heard is when a node last heard from another one.

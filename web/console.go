@@ -10,6 +10,7 @@ import (
 	"quorumhub/web/console"
 	"quorumhub/web/problem"
 	"quorumhub/web/sse"
+	"quorumhub/web/view"
 )
 
 // newConsole makes the console.
@@ -27,12 +28,16 @@ func (s *Server) consoleRoutes() []*route {
 		return &route{name: "console", paths: []string{"/console" + path}, access: a,
 			methods: map[string]http.HandlerFunc{http.MethodGet: h, http.MethodHead: h}}
 	}
+	act := func(path string, a access, h http.HandlerFunc) *route {
+		a.page = true
+		return &route{name: "console", paths: []string{"/console" + path}, access: a, methods: map[string]http.HandlerFunc{http.MethodPost: h}}
+	}
 	open := access{public: true, limited: true}
-	return []*route{
+	return append([]*route{
 		page("", open, c.Index),
 		page("/static/*", open, c.Static),
-		page("/", access{}, c.Overview),
-	}
+		page("/", access{own: true}, c.Overview), // operators see all, others what is theirs
+	}, s.dataRoutes(page, act)...)
 }
 
 // consolePorts is what the console needs of the server.
@@ -55,6 +60,18 @@ func (p consolePorts) May(ctx context.Context, action auth.Action) bool {
 // Problem implements console.Ports.
 func (p consolePorts) Problem(w http.ResponseWriter, r *http.Request, err error) *problem.Details {
 	return p.describe(w, r, err)
+}
+
+// Health implements console.OverviewPorts.
+func (p consolePorts) Health(ctx context.Context) *view.Health { return p.health(ctx) }
+
+// Holding implements console.OverviewPorts.
+func (p consolePorts) Holding(_ context.Context, principal string) (h console.Holding) {
+	p.State.View(func(st *hub.State) {
+		u := st.Usage(principal)
+		h = console.Holding{Topics: u.Topics, Subscriptions: u.Subscriptions, Requests: u.PendingRequests, DeadLetters: u.DeadLetters}
+	})
+	return h
 }
 
 // ReadBody implements console.Ports.

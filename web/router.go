@@ -53,6 +53,7 @@ func (s *Server) table() []*route {
 			http.MethodGet: s.getTopic, http.MethodHead: s.getTopic, http.MethodPost: s.postTopic}, access: access{byTopic: true}, streams: true},
 		{name: "stream_tickets", paths: []string{"/v1/stream-tickets"}, methods: post(s.createTicket), access: access{byTopic: true}},
 		{name: "cluster", paths: []string{"/v1/cluster"}, methods: get(s.getCluster)},
+		{name: "figures", paths: []string{"/v1/figures"}, methods: get(s.getFigures)},
 		{name: "cluster_nodes", paths: []string{"/v1/cluster/nodes"}, methods: post(s.addNode), access: nodes},
 		{name: "cluster_node", paths: []string{"/v1/cluster/nodes/:id"}, methods: map[string]http.HandlerFunc{http.MethodDelete: s.removeNode}, access: nodes},
 		{name: "promote", paths: []string{"/v1/cluster/nodes/:id/promote"}, methods: post(s.promoteNode), access: nodes},

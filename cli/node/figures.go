@@ -150,7 +150,7 @@ func (f *nodeFigures) ends(now time.Time) []figures.Ending {
 	}
 	f.looked, f.endings = now, nil
 	add := func(what string, c *x509.Certificate) {
-		f.endings = append(f.endings, figures.Ending{What: what, Ends: c.NotAfter.UTC()})
+		f.endings = append(f.endings, figures.Ending{What: what, Begins: c.NotBefore.UTC(), Ends: c.NotAfter.UTC()})
 	}
 	if f.n.https != nil {
 		add("the certificate for HTTPS", f.n.https.Leaf())

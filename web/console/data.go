@@ -9,8 +9,8 @@ import (
 	"quorumhub/web/view"
 )
 
-// Data is what pages about topics, subscriptions and messages need of the server.
-type Data interface {
+// DataPorts is what pages about topics, subscriptions and messages need of the server.
+type DataPorts interface {
 	// Owns reports whether the viewer may see what belongs to owner.
 	Owns(ctx context.Context, owner string) bool
 	// MayRead reports whether the viewer may read the content of a topic's messages; otherwise the error says why not, in words for

@@ -193,7 +193,9 @@ func (c *Console) Message(w http.ResponseWriter, r *http.Request) {
 		if way.Next != "" {
 			v.Older = "?after=" + way.Next
 		}
-		v.Content = c.contentOf(w, r.WithContext(ctx), m, t.Name)
+		if !r.URL.Query().Has(liveParam) { // it does not change, and live pages outlast the request of whoever was first
+			v.Content = c.contentOf(w, r.WithContext(ctx), m, t.Name)
+		}
 		return &content{Title: "Message " + m.ID(), Crumbs: []crumb{{"/messages", "Messages"}, {c.topicPath(t.Name), t.Name}}, Data: v,
 			Lead: "Published to " + t.Name + "; " + m.ContentType + "."}, nil
 	}})

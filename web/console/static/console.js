@@ -4,6 +4,8 @@
 	const units = [["day", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 	const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
 
+	const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
+
 	function span(seconds) {
 		for (const [unit, size] of units) {
 			if (seconds >= size * (unit === "day" ? 2 : 1)) {
@@ -22,6 +24,7 @@
 		if (ago > 0) text = span(ago) + " ago";
 		if (ago < 0) text = "in " + span(-ago);
 		if (time.dataset.exact !== undefined) text = exact.format(at);
+		if (time.dataset.clock !== undefined) text = clock.format(at);
 		if (time.textContent !== text) time.textContent = text;
 		const title = exact.format(at);
 		if (time.title !== title) time.title = title;
