@@ -122,7 +122,11 @@ func (a *access) needs(method string) (_ auth.Action, own bool) {
 
 // ownsTopicInPath reports whether the path names a topic that belongs to the caller.
 func (s *Server) ownsTopicInPath(r *http.Request) bool {
-	name, err := s.topicBelow("/v1/topics/", r)
+	prefix := "/v1/topics/"
+	if strings.HasPrefix(r.URL.Path, "/console/") {
+		prefix = "/console/topics/"
+	}
+	name, err := s.topicBelow(prefix, r)
 	return err == nil && s.Service.OwnsTopic(r.Context(), name)
 }
 

@@ -15,7 +15,7 @@ import (
 
 // newConsole makes the console.
 func (s *Server) newConsole() (err error) {
-	s.console, err = console.New(console.Options{Ports: consolePorts{s}, Service: s.Service, State: s.State, Cluster: s.Node,
+	s.console, err = console.New(console.Options{Ports: consolePorts{s}, Service: s.Service, State: s.State, Messages: s.Messages, Cluster: s.Node,
 		Base: prefixOf(s.PublicURL), Version: s.Version, Heartbeat: s.StreamHeartbeat, Clock: s.Clock, Log: s.Log})
 	return err
 }
@@ -28,12 +28,16 @@ func (s *Server) consoleRoutes() []*route {
 		return &route{name: "console", paths: []string{"/console" + path}, access: a,
 			methods: map[string]http.HandlerFunc{http.MethodGet: h, http.MethodHead: h}}
 	}
+	act := func(path string, a access, h http.HandlerFunc) *route {
+		a.page = true
+		return &route{name: "console", paths: []string{"/console" + path}, access: a, methods: map[string]http.HandlerFunc{http.MethodPost: h}}
+	}
 	open := access{public: true, limited: true}
-	return []*route{
+	return append([]*route{
 		page("", open, c.Index),
 		page("/static/*", open, c.Static),
 		page("/", access{own: true}, c.Overview), // operators see all, others what is theirs
-	}
+	}, s.dataRoutes(page, act)...)
 }
 
 // consolePorts is what the console needs of the server.

@@ -174,7 +174,7 @@ func (n *Node) observeLog(id string, late *LateNode) *sse.Feed {
 	n.view.gateway = n.gateway.hash
 	n.figures = &nodeFigures{n: n}
 	n.usage = &gatewayUsage{id: id, nodes: (&keyHolders{n}).NodeIDs, local: n.gateway.used}
-	n.deliveries = &deliveries{id: id, dispatcher: n.out.dispatcher, store: n.store}
+	n.deliveries = &deliveries{id: id, dispatcher: n.out.dispatcher, sender: n.out.sender, store: n.store}
 	n.keeper = keyring.NewKeeper(keyring.KeeperOptions{Node: id, Keys: n.keys, State: n.store, Proposer: late, Cluster: &keyHolders{n},
 		Flush: n.store.Flush, Unfit: func(err error) { n.unfit <- err }, Log: n.log})
 	n.store.Observe(n.keeper)
