@@ -63,7 +63,7 @@ func (w *world) End(_ context.Context, principal string, id [32]byte) error {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, result: &sequence.Result{Status: sequence.Authenticated, Principal: &auth.Principal{ID: "issuer:corp/7"}}}
-	p, err := pages.New(pages.Options{PublicURL: "https://example.org/hub", Providers: func() []string { return []string{"console", "payroll"} },
+	p, err := pages.New(pages.Options{PublicURL: "https://example.org/hub", Providers: func() []auth.ServiceProvider { return []auth.ServiceProvider{{Name: "console"}, {Name: "payroll"}} },
 		Extra: func(name string) bool { return name == "gateway:staff" }, Sessions: w, Challenges: func() []string { return []string{`Bearer realm="x"`, `GEO-Auth`} },
 		EndSession: func(context.Context, *session.Session, string) string { return w.out },
 		BackChannel: func(_ context.Context, provider, token string) error {
