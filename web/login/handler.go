@@ -136,11 +136,15 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, p Protocol) {
 	if err == nil {
 		q.Provider, err = p.Provider(r, q)
 	}
-	if err != nil {
+	var own Answer
+	switch {
+	case errors.As(err, &own):
+		own.Answer(w, r)
+	case err != nil:
 		Fail(w, r, err)
-		return
+	default:
+		h.process(w, r, p, q)
 	}
-	h.process(w, r, p, q)
 }
 
 // callback takes what an identity provider sent somebody back with.
