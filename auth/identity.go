@@ -3,6 +3,7 @@ package auth
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -203,6 +204,22 @@ func (s *Settings) IdentityProvider(name string) (*IdentityProvider, bool) {
 		}
 	}
 	return nil, false
+}
+
+// HasAuthenticator reports whether sequences could name an authenticator. A provider of KindLocal that is not enabled is none.
+func (s *Settings) HasAuthenticator(name string) bool {
+	if p, ok := s.IdentityProvider(name); ok {
+		return p.Kind != KindLocal || p.Enabled
+	}
+	_, ok := s.authenticators()[name]
+	return ok
+}
+
+// HasLocalAccount reports whether somebody may log in with an account of KindLocal.
+func (s *Settings) HasLocalAccount(name string) bool {
+	return slices.ContainsFunc(s.IdentityProviders, func(p IdentityProvider) bool {
+		return p.Kind == KindLocal && p.Enabled && slices.ContainsFunc(p.Accounts, func(a LocalAccount) bool { return a.Name == name })
+	})
 }
 
 // ServiceProvider returns a provider by its name.

@@ -93,6 +93,7 @@ func (s *Server) table() []*route {
 	routes = append(routes, s.keyRoutes()...)
 	routes = append(routes, s.callbackRoutes()...)
 	routes = append(routes, append(s.gatewayRoutes(), s.shareRoutes()...)...)
+	routes = append(routes, s.loginRoutes()...)
 	if s.Profile != ProfileNative {
 		routes = append(routes, s.compatRoutes()...)
 	}
@@ -128,11 +129,11 @@ func (s *Server) prepare(routes []*route) {
 	}
 }
 
-// Routes lists the routes as "GET /v1/subscriptions/{id}", without HEAD, OPTIONS and profiling.
+// Routes lists the routes as "GET /v1/subscriptions/{id}", without HEAD, OPTIONS, profiling, and those on which people log in.
 func (s *Server) Routes() []string {
 	var out []string
 	for _, rt := range s.routes {
-		if rt.name == "pprof" {
+		if rt.name == "pprof" || rt.name == "login" {
 			continue
 		}
 		for _, path := range rt.paths {

@@ -21,6 +21,7 @@ import (
 	"quorumhub/web"
 	"quorumhub/web/gateway/registry"
 	"quorumhub/web/gateway/topics"
+	"quorumhub/web/login"
 )
 
 // stopBound limits a graceful stop; what is unfinished then is cut short.
@@ -52,6 +53,7 @@ type Node struct {
 	policies   *topics.Policies
 	guard      *auth.Guard        // nil: everybody may do everything
 	first      *registry.Document // to begin with; nil: none
+	login      *login.Handler     // nil: nobody can log in
 	server     *web.Server
 	view       *clusterView
 	deliveries *deliveries
