@@ -15,6 +15,7 @@ import (
 	"quorumhub/web/gateway/registry"
 	"quorumhub/web/login"
 	"quorumhub/web/problem"
+	"quorumhub/web/view"
 )
 
 // ServiceOptions say which services the gateway of a Server serves, and how it reaches them.
@@ -50,22 +51,22 @@ func (s *Server) StartServices(ctx context.Context) {
 }
 
 // Serving returns what the gateway serves at present.
-func (s *Server) Serving() GatewayServing {
+func (s *Server) Serving() view.GatewayServing {
 	if s.gateway == nil {
-		return GatewayServing{}
+		return view.GatewayServing{}
 	}
 	status := s.gateway.Status()
-	out := GatewayServing{Hash: status.Hash, Index: status.Index, LoadedAt: status.LoadedAt, Registry: status.Registry, Errors: status.Errors}
+	out := view.GatewayServing{Hash: status.Hash, Index: status.Index, LoadedAt: status.LoadedAt, Registry: status.Registry, Errors: status.Errors}
 	for i := range status.Upstreams {
 		u := &status.Upstreams[i]
-		one := GatewayUpstream{Name: u.Name, Breaker: string(u.Breaker), Addresses: []GatewayAddress{}}
+		one := view.GatewayUpstream{Name: u.Name, Breaker: string(u.Breaker), Addresses: []view.GatewayAddress{}}
 		for j := range u.Addresses {
 			a := &u.Addresses[j]
 			failed := a.Attempts.Unavailable
 			for _, n := range a.Attempts.Failed {
 				failed += n
 			}
-			one.Addresses = append(one.Addresses, GatewayAddress{URL: a.URL, Healthy: a.Healthy, Ejected: moment(a.EjectedUntil), InFlight: int(a.InFlight),
+			one.Addresses = append(one.Addresses, view.GatewayAddress{URL: a.URL, Healthy: a.Healthy, Ejected: moment(a.EjectedUntil), InFlight: int(a.InFlight),
 				Requests: a.Attempts.Answered + failed, Failures: failed})
 		}
 		out.Upstreams = append(out.Upstreams, one)
@@ -74,12 +75,12 @@ func (s *Server) Serving() GatewayServing {
 }
 
 // ServicesUsed returns who has called what through the gateway of this node since it started.
-func (s *Server) ServicesUsed() (out []GatewayUse) {
+func (s *Server) ServicesUsed() (out []view.GatewayUse) {
 	if s.gateway == nil {
 		return nil
 	}
 	for _, u := range s.gateway.Usage() {
-		out = append(out, GatewayUse{Consumer: u.Consumer, Service: u.Service, Version: u.Version, Requests: u.Requests, Failures: u.Failed, LastAt: u.Last})
+		out = append(out, view.GatewayUse{Consumer: u.Consumer, Service: u.Service, Version: u.Version, Requests: u.Requests, Failures: u.Failed, LastAt: u.Last})
 	}
 	return out
 }

@@ -59,6 +59,7 @@ type Node struct {
 	deliveries *deliveries
 	keys       *keyring.Store
 	keeper     *keyring.Keeper
+	figures    *nodeFigures
 	unfit      chan error // see keyring.KeeperOptions
 	damaged    chan error // see reportDamage
 	fatal      chan error // the first failure after which nothing may be acknowledged
@@ -88,6 +89,11 @@ func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 	n.keeper.Start(work)
 	defer n.keeper.Close()
 	n.view.delivering.Store(true)
+	recorded := make(chan struct{})
+	go func() {
+		defer close(recorded)
+		n.figures.recorder.Load().Run(work)
+	}()
 	leave := n.watchDamage(work)
 	providers := n.reloads.watchProviders(work)
 	watched := make(chan struct{})
@@ -98,6 +104,8 @@ func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 	defer func() {
 		cancel()
 		<-watched
+		<-recorded
+		n.figures.cluster.Close()
 		for range leave { //nolint:revive // wait until it is closed
 		}
 		for range providers { //nolint:revive // the same

@@ -107,9 +107,12 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	if n.login, err = n.newLogin(); err != nil {
 		return nil, err
 	}
-	n.server, err = web.New(n.webOptions(feed, registry))
+	if n.server, err = web.New(n.webOptions(feed, registry)); err != nil {
+		return n, err
+	}
 	n.gateway.server.Store(n.server)
-	return n, err
+	n.figures.open()
+	return n, nil
 }
 
 // openFiles binds the addresses and locks the data directory first, so that a second node on any of them fails immediately.
@@ -169,8 +172,9 @@ func (n *Node) observeLog(id string, late *LateNode) *sse.Feed {
 	n.store.Observe(n.gateway)
 	n.store.OnInstall(n.gateway.reload)
 	n.view.gateway = n.gateway.hash
+	n.figures = &nodeFigures{n: n}
 	n.usage = &gatewayUsage{id: id, nodes: (&keyHolders{n}).NodeIDs, local: n.gateway.used}
-	n.deliveries = &deliveries{id: id, dispatcher: n.out.dispatcher, store: n.store}
+	n.deliveries = &deliveries{id: id, dispatcher: n.out.dispatcher, sender: n.out.sender, store: n.store}
 	n.keeper = keyring.NewKeeper(keyring.KeeperOptions{Node: id, Keys: n.keys, State: n.store, Proposer: late, Cluster: &keyHolders{n},
 		Flush: n.store.Flush, Unfit: func(err error) { n.unfit <- err }, Log: n.log})
 	n.store.Observe(n.keeper)
@@ -192,7 +196,7 @@ func (n *Node) openRaft(ctx context.Context, in *inputs) (*raftlog.Node, error) 
 	o.Nonvoter, o.ListedOnly = !c.Voter, c.Admission == "listed"
 	o.Autopilot = raftlog.Autopilot{Stabilization: c.Autopilot.Stabilization, CleanupDead: c.Autopilot.CleanupDead, MinVoters: c.Autopilot.MinVoters}
 	o.URLs, o.Settings = announcedURLs(n.cfg), sharedSettings(n.cfg)
-	o.HandleCall = (&questions{n.deliveries, n.keeper, n.usage}).answer
+	o.HandleCall = (&questions{n.deliveries, n.keeper, n.usage, n.figures}).answer
 	o.Keys = secrets.IDs
 	o.Secrets = func() [][]byte { return secrets.Derived("quorumhub cluster port") }
 	n.cluster = nil
@@ -268,7 +272,7 @@ func (n *Node) webOptions(feed *sse.Feed, registry *prometheus.Registry) web.Opt
 		Notices:   n.out.notices,
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,
 		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: n.log, Registry: registry, Profiling: cfg.Debug.Pprof,
-		Clock: n.raft.Clock(), Warnings: func() []string { return append(n.raft.Warnings(), n.access.warnings()...) },
+		Clock: n.raft.Clock(), Warnings: n.warnings, Figures: n.figures,
 		CORSOrigins: cfg.HTTP.CORSOrigins, Tickets: n.keys.Ring(),
 		TrustedProxies: cfg.HTTP.TrustedProxies, Limits: requestLimits(cfg),
 		ClientConnections: cfg.Limits.Connections, ClientStreams: cfg.Limits.Streams,
