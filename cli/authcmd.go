@@ -29,8 +29,10 @@ type authCmd struct {
 	Rules        authRules       `cmd:"" help:"List, set and remove access rules of a running hub."`
 	Explain      explainCmd      `cmd:"" help:"Explain why an action is, or would be, allowed or refused."`
 	WhoAmI       whoAmICmd       `cmd:"" name:"whoami" help:"Show how the hub identifies you."`
-	EndOwner     endOwnerCmd     `cmd:"" name:"end-owner" help:"Pause the subscriptions of a principal whose credential has ended, such as a revoked certificate; or end them."`
+	EndOwner     endOwnerCmd     `cmd:"" name:"end-owner" help:"End the sessions of a principal whose credential has ended, such as a revoked certificate, and pause its subscriptions; or end them."`
 	Quotas       authQuotas      `cmd:"" help:"List and set what principals may have."`
+	Sessions     sessionsCmd     `cmd:"" help:"List who has logged in: all sessions to operators, and to others their own."`
+	EndSession   endSessionCmd   `cmd:"" name:"end-session" help:"End sessions, so that whoever has them must log in again."`
 	Usage        usageCmd        `cmd:"" help:"Show what principals use and what their quotas allow."`
 }
 

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"reflect"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"quorumhub/auth"
+	"quorumhub/auth/sequence"
 	"quorumhub/auth/session"
 	"quorumhub/configs"
 	"quorumhub/delivery/egress"
@@ -38,6 +40,10 @@ type accessControl struct {
 	guard   *auth.Guard
 	// sessions keeps who has logged in. It is there even if nobody can.
 	sessions *session.Manager
+	box      hub.SecretBox
+	// routes returns what the gateway's routes ask for, see web.Server.StepsOfRoutes.
+	routes    func(provider string) ([]auth.Step, bool)
+	processor atomic.Pointer[sequence.Processor]
 
 	settings atomic.Pointer[auth.Settings]
 	asked    atomic.Pointer[authorities]
@@ -133,17 +139,23 @@ func (a *accessControl) clientLocked() (*egress.Client, error) {
 }
 
 // wire returns the guard. service is called only when something is recorded, so it may be set later.
-func (a *accessControl) wire(state hub.StateReader, service func() *hub.Service, box hub.SecretBox, node string) *auth.Guard {
-	a.state, a.service, a.node = state, service, node
+func (a *accessControl) wire(state hub.StateReader, service func() *hub.Service, box hub.SecretBox, node string) (*auth.Guard, error) {
+	a.state, a.service, a.box, a.node = state, service, box, node
 	a.sessions = session.NewManager(session.Options{Box: box, State: state, Sessions: func() session.Log { return service() }, Now: time.Now, Log: a.log,
 		Limits:   func() auth.SessionSettings { return a.settings.Load().Sessions },
 		Standing: session.Standing(a.settings.Load, a, time.Now)})
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := a.settings.Load()
-	a.guard = auth.NewGuard(a.gate(s, a.asked.Load()), auth.NewRuleSet(s, state, a.log), auth.Audit(a.cfg.Auth.Audit), node, a.log)
+	s, asked := a.settings.Load(), a.asked.Load()
+	gate := a.gate(s, asked)
+	a.guard = auth.NewGuard(gate, auth.NewRuleSet(s, state, a.log), auth.Audit(a.cfg.Auth.Audit), node, a.log)
 	a.guard.Whole = auth.HubLimits{StoredBytes: int64(a.cfg.Retention.MaxBytes), DeadLetterBytes: int64(a.cfg.Letters.MaxBytes)}
-	return a.guard
+	p, err := a.sequences(s, gate, asked)
+	if err != nil {
+		return nil, fmt.Errorf("auth.file: %w", err)
+	}
+	a.processor.Store(p)
+	return a.guard, nil
 }
 
 // gate returns the authenticators of settings, those of a single request before those of a whole connection.
@@ -236,8 +248,14 @@ func (a *accessControl) replace(ctx context.Context, s *auth.Settings, audit aut
 		case <-ctx.Done():
 		}
 	}
+	gate := a.gate(s, asked)
+	sequences, err := a.sequences(s, gate, asked)
+	if err != nil {
+		return err
+	}
 	a.settings.Store(s)
-	a.guard.Replace(a.gate(s, asked), auth.NewRuleSet(s, a.state, a.log), audit)
+	a.processor.Store(sequences)
+	a.guard.Replace(gate, auth.NewRuleSet(s, a.state, a.log), audit)
 	was := a.asked.Swap(asked)
 	for _, k := range was.issuers {
 		if !slices.Contains(asked.issuers, k) {
