@@ -180,6 +180,9 @@ func (d *Demand) Authenticate(ctx context.Context, r *Request) (*Principal, erro
 	return way.Authenticate(ctx, r)
 }
 
+// StepsOf is Settings.StepsOf of the settings in force.
+func (g *Guard) StepsOf(name string) ([]Step, bool) { return g.gate().settings.StepsOf(name) }
+
 // Acts reports whether some step can be passed by somebody who acts, see Way.Acts.
 func (d *Demand) Acts() bool {
 	way, err := d.now()
