@@ -54,7 +54,12 @@ func (s *Server) peerOf(x *exchange, r *http.Request) *login.Peer {
 				*reserved = false
 			}
 		},
-		Refused: func(ctx context.Context, err error) { s.Guard.Refused(ctx, caller, err) }}
+		Refused: func(ctx context.Context, err error) { s.Guard.Refused(ctx, caller, err) },
+		Audit: func(ctx context.Context, p *auth.Principal, action string, notes ...string) {
+			who := caller
+			who.Principal = p
+			s.Guard.Entered(ctx, &who, action, notes...)
+		}}
 }
 
 // trustsPeer reports whether a request comes from a proxy whose X-Forwarded headers are believed.

@@ -45,12 +45,7 @@ func (n *Node) newLogin() (*login.Handler, error) {
 func (n *Node) protocols() ([]login.Protocol, error) {
 	a, url := n.access, n.cfg.PublicURL()
 	own, err := pages.New(pages.Options{PublicURL: url, Sessions: a.sessions, Challenges: n.guard.Challenges, EndSession: a.endSession, BackChannel: a.backChannel,
-		Providers: func() (names []string) {
-			for _, sp := range a.providersOf(pages.Name) {
-				names = append(names, sp.Name)
-			}
-			return names
-		},
+		Providers: func() []auth.ServiceProvider { return a.providersOf(pages.Name) },
 		Extra: func(provider string) bool {
 			_, ok := n.stepsOfRoutes(provider)
 			return ok
@@ -142,5 +137,3 @@ type loginClaims struct{ service func() *hub.Service }
 func (c loginClaims) ClaimLogin(ctx context.Context, state [32]byte, client string, until time.Time) (bool, error) {
 	return c.service().ClaimLogin(ctx, state, client, until)
 }
-
-func (a *authorities) interactive() map[string]sequence.Interactive { return nil }

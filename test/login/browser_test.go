@@ -91,7 +91,7 @@ func (b *browser) fill(selector, text string) *browser {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, hubtest.Patience)
 	defer cancel()
-	if err := chromedp.Do(ctx, chromedp.SetValue(chromedp.CSS(selector), ""), chromedp.SendKeys(chromedp.CSS(selector), text)); err != nil {
+	if err := chromedp.Do(ctx, chromedp.SendKeys(chromedp.CSS(selector), text)); err != nil {
 		b.t.Fatalf("type into %s: %v\n%s", selector, err, b.text())
 	}
 	return b

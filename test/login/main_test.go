@@ -82,7 +82,7 @@ identity_providers:
 sequences:
   staff: {steps: [{strategy: single, of: [emergency], retries: 2}]}
 rules:
-  - {name: admins, who: [{role: admin, issuer: emergency}], allow: [admin]}
+  - {name: admins, who: [{role: admin, issuer: emergency}], may: [admin.view]}
 %s`, hashOf(password), more)
 }
 
