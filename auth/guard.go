@@ -180,6 +180,9 @@ func (d *Demand) Authenticate(ctx context.Context, r *Request) (*Principal, erro
 	return way.Authenticate(ctx, r)
 }
 
+// StepsOf is Settings.StepsOf of the settings in force.
+func (g *Guard) StepsOf(name string) ([]Step, bool) { return g.gate().settings.StepsOf(name) }
+
 // Acts reports whether some step can be passed by somebody who acts, see Way.Acts.
 func (d *Demand) Acts() bool {
 	way, err := d.now()
@@ -214,6 +217,14 @@ func (g *Guard) Revision() *Revision {
 
 // CheckRule reports the first mistake in a rule, and whether auth.file leaves it open whom it names.
 func (g *Guard) CheckRule(r *Rule) error { return g.rules().settings.CheckRule(r) }
+
+// Linked returns all IDs of the principal with an ID, which is among them: links in auth.file may say that several are one.
+func (g *Guard) Linked(id string) []string {
+	if ids := g.gate().links[id]; ids != nil {
+		return slices.Clone(ids)
+	}
+	return []string{id}
+}
 
 // FromFile reports whether auth.file defines a rule of this name.
 func (g *Guard) FromFile(name string) bool { return g.rules().fromFile(name) }

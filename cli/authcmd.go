@@ -22,14 +22,18 @@ import (
 
 // authCmd groups the commands for access control.
 type authCmd struct {
-	NewKey   newKeyCmd   `cmd:"" help:"Generate an API key for auth.file, without a hub: the first operator's key, which creates all others."`
-	Keys     authKeys    `cmd:"" help:"List, create and revoke API keys of a running hub."`
-	Rules    authRules   `cmd:"" help:"List, set and remove access rules of a running hub."`
-	Explain  explainCmd  `cmd:"" help:"Explain why an action is, or would be, allowed or refused."`
-	WhoAmI   whoAmICmd   `cmd:"" name:"whoami" help:"Show how the hub identifies you."`
-	EndOwner endOwnerCmd `cmd:"" name:"end-owner" help:"Pause the subscriptions of a principal whose credential has ended, such as a revoked certificate; or end them."`
-	Quotas   authQuotas  `cmd:"" help:"List and set what principals may have."`
-	Usage    usageCmd    `cmd:"" help:"Show what principals use and what their quotas allow."`
+	NewKey       newKeyCmd       `cmd:"" help:"Generate an API key for auth.file, without a hub: the first operator's key, which creates all others."`
+	HashPassword hashPasswordCmd `cmd:"" name:"hash-password" help:"Hash the password of a local account for auth.file, without a hub."`
+	NewTOTP      newTOTPCmd      `cmd:"" name:"new-totp" help:"Generate the secret of a local account's one-time codes (TOTP), without a hub."`
+	Keys         authKeys        `cmd:"" help:"List, create and revoke API keys of a running hub."`
+	Rules        authRules       `cmd:"" help:"List, set and remove access rules of a running hub."`
+	Explain      explainCmd      `cmd:"" help:"Explain why an action is, or would be, allowed or refused."`
+	WhoAmI       whoAmICmd       `cmd:"" name:"whoami" help:"Show how the hub identifies you."`
+	EndOwner     endOwnerCmd     `cmd:"" name:"end-owner" help:"End the sessions of a principal whose credential has ended, such as a revoked certificate, and pause its subscriptions; or end them."`
+	Quotas       authQuotas      `cmd:"" help:"List and set what principals may have."`
+	Sessions     sessionsCmd     `cmd:"" help:"List who has logged in: all sessions to operators, and to others their own."`
+	EndSession   endSessionCmd   `cmd:"" name:"end-session" help:"End sessions, so that whoever has them must log in again."`
+	Usage        usageCmd        `cmd:"" help:"Show what principals use and what their quotas allow."`
 }
 
 type newKeyCmd struct {

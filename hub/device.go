@@ -107,7 +107,7 @@ func (s *State) decideDevice(e *hubpb.DeviceDecided) Result {
 	if !ok || d == nil || len(e.Ticket) > maxDeviceTicket || d.row.Decided || d.row.Until <= s.meta.Now {
 		return Result{Outcome: OutcomeNotFound}
 	}
-	if session, ok := sessionID(e.Session); !e.Denied && (!ok || !s.SessionExists(session)) {
+	if session, ok := sessionID(e.Session); !e.Denied && (!ok || s.sessions.find(session) == nil) {
 		return Result{Outcome: OutcomeNotFound}
 	}
 	d.row.Decided, d.row.Denied = true, e.Denied

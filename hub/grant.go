@@ -128,7 +128,7 @@ func (s *State) advanceGrant(e *hubpb.GrantAdvanced) Result {
 func (s *State) makeGrant(id GrantID, e *hubpb.GrantAdvanced) Result {
 	session, ok := sessionID(e.Session)
 	switch {
-	case !ok || e.Until <= s.meta.Now || len(e.Client) > maxDeviceText || !s.SessionExists(session):
+	case !ok || e.Until <= s.meta.Now || len(e.Client) > maxDeviceText || s.sessions.find(session) == nil:
 		return Result{Outcome: OutcomeNotFound}
 	case len(s.grants.byID) >= MaxGrants:
 		return Result{Outcome: OutcomeFull}

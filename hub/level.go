@@ -26,6 +26,9 @@ const levelQuotas = 3
 // levelSessions is the level from which there are sessions and logins.
 const levelSessions = 4
 
+// levelAgain is the level from which requests that failed are kept whole, so that they can be made again.
+const levelAgain = 4
+
 // LevelOf returns the feature level an event requires: it may be proposed once every member knows that level. Level 1
 // is always allowed.
 func LevelOf(e *hubpb.Event) uint32 {

@@ -18,7 +18,7 @@ func (s *Server) accessRoutes() []*route {
 	own, ownReads := of, of
 	own.own, ownReads.ownReads = true, true
 	get, post := http.MethodGet, http.MethodPost
-	return append(s.quotaRoutes(of), []*route{
+	return append(append(s.quotaRoutes(of), s.sessionRoutes(of)...), []*route{
 		{name: "api_keys", paths: []string{"/v1/auth/keys"}, access: ownReads, methods: map[string]http.HandlerFunc{get: s.listAPIKeys, post: s.createAPIKey}},
 		{name: "api_key", paths: []string{"/v1/auth/keys/:id"}, access: own, methods: map[string]http.HandlerFunc{http.MethodDelete: s.revokeAPIKey}},
 		{name: "usage", paths: []string{"/v1/auth/usage"}, access: access{own: true}, methods: map[string]http.HandlerFunc{get: s.getUsage}},

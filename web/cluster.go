@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+
+	"quorumhub/web/view"
 )
 
 type clusterBody struct {
@@ -13,13 +15,13 @@ type clusterBody struct {
 }
 
 type nodeItem struct {
-	ID            string `json:"id"`
-	HTTPAddr      string `json:"http_addr"`
-	ClusterAddr   string `json:"cluster_addr"`
-	Role          Role   `json:"role"`
-	AppliedIndex  uint64 `json:"applied_index"`
-	StateHash     string `json:"state_hash"` // in hex: JSON numbers cannot hold 64 bits
-	Subscriptions int    `json:"subscriptions"`
+	ID            string    `json:"id"`
+	HTTPAddr      string    `json:"http_addr"`
+	ClusterAddr   string    `json:"cluster_addr"`
+	Role          view.Role `json:"role"`
+	AppliedIndex  uint64    `json:"applied_index"`
+	StateHash     string    `json:"state_hash"` // in hex: JSON numbers cannot hold 64 bits
+	Subscriptions int       `json:"subscriptions"`
 
 	Voter        bool    `json:"voter"`
 	Healthy      bool    `json:"healthy"`

@@ -9,7 +9,7 @@ import (
 	"quorumhub/web"
 )
 
-// nodes is a web.Membership that records its calls.
+// nodes is a view.Membership that records its calls.
 type nodes struct{ asked []string }
 
 func (n *nodes) note(words ...string) error {

@@ -53,6 +53,7 @@ func (s *Server) table() []*route {
 			http.MethodGet: s.getTopic, http.MethodHead: s.getTopic, http.MethodPost: s.postTopic}, access: access{byTopic: true}, streams: true},
 		{name: "stream_tickets", paths: []string{"/v1/stream-tickets"}, methods: post(s.createTicket), access: access{byTopic: true}},
 		{name: "cluster", paths: []string{"/v1/cluster"}, methods: get(s.getCluster)},
+		{name: "figures", paths: []string{"/v1/figures"}, methods: get(s.getFigures)},
 		{name: "cluster_nodes", paths: []string{"/v1/cluster/nodes"}, methods: post(s.addNode), access: nodes},
 		{name: "cluster_node", paths: []string{"/v1/cluster/nodes/:id"}, methods: map[string]http.HandlerFunc{http.MethodDelete: s.removeNode}, access: nodes},
 		{name: "promote", paths: []string{"/v1/cluster/nodes/:id/promote"}, methods: post(s.promoteNode), access: nodes},
@@ -67,6 +68,11 @@ func (s *Server) table() []*route {
 		{name: "resume", paths: []string{"/v1/subscriptions/:id/resume"}, methods: post(s.resumeSubscription), access: ownSubscriptions},
 		{name: "reassign", paths: []string{"/v1/subscriptions/reassign"}, methods: post(s.reassignSubscriptions), access: subscriptions},
 		{name: "requests", paths: []string{"/v1/requests"}, methods: get(s.listRequests), access: access{own: true}},
+		{name: "ask_again", paths: []string{"/v1/requests/:id/ask"}, methods: post(s.askAgain), access: ownSubscriptions},
+		{name: "redeliver", paths: []string{"/v1/subscriptions/:id/redeliver"}, methods: post(s.redeliverMessage), access: ownSubscriptions},
+		{name: "test_message", paths: []string{"/v1/subscriptions/:id/test"}, methods: post(s.testSubscription), access: ownSubscriptions},
+		{name: "messages", paths: []string{"/v1/messages"}, methods: get(s.listMessages), access: access{own: true}},
+		{name: "message", paths: []string{"/v1/messages/:id"}, methods: get(s.getMessage), access: access{own: true}},
 		{name: "signature", paths: []string{"/v1/subscriptions/:id/signature"}, methods: map[string]http.HandlerFunc{http.MethodPut: s.setSignature}, access: subscriptions},
 		{name: "attempts", paths: []string{"/v1/subscriptions/:id/attempts"}, methods: get(s.listAttempts), access: access{own: true}},
 		{name: "topic_list", paths: []string{"/v1/topics"}, methods: get(s.listTopics), access: access{own: true}},
@@ -93,6 +99,7 @@ func (s *Server) table() []*route {
 	routes = append(routes, s.keyRoutes()...)
 	routes = append(routes, s.callbackRoutes()...)
 	routes = append(routes, append(s.gatewayRoutes(), s.shareRoutes()...)...)
+	routes = append(routes, append(s.loginRoutes(), s.consoleRoutes()...)...)
 	if s.Profile != ProfileNative {
 		routes = append(routes, s.compatRoutes()...)
 	}
@@ -128,11 +135,11 @@ func (s *Server) prepare(routes []*route) {
 	}
 }
 
-// Routes lists the routes as "GET /v1/subscriptions/{id}", without HEAD, OPTIONS and profiling.
+// Routes lists the routes as "GET /v1/subscriptions/{id}", without HEAD, OPTIONS, profiling and the pages for people.
 func (s *Server) Routes() []string {
 	var out []string
 	for _, rt := range s.routes {
-		if rt.name == "pprof" {
+		if rt.name == "pprof" || rt.name == "login" || rt.access.page {
 			continue
 		}
 		for _, path := range rt.paths {
@@ -152,7 +159,9 @@ func (s *Server) Routes() []string {
 func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request) {
 	x, _ := w.(*exchange)
 	x.route = rt
-	s.allowOrigin(x, r, rt)
+	if !rt.access.page {
+		s.allowOrigin(x, r, rt)
+	}
 	h := rt.methods[r.Method]
 	if rt.every != nil && !isPreflight(r) {
 		h = rt.every

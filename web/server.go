@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"quorumhub/web/console"
 	"quorumhub/web/gateway"
 )
 
@@ -54,6 +55,8 @@ type Server struct {
 
 	draining    atomic.Bool
 	crossOrigin *http.CrossOriginProtection
+	sameOrigin  *http.CrossOriginProtection // of the console, which pages of other origins may not use
+	console     *console.Console
 
 	services sync.Once // starts the gateway
 	closing  sync.Once
@@ -92,12 +95,15 @@ func New(o Options) (*Server, error) {
 	if err := s.newGateway(); err != nil {
 		return nil, err
 	}
+	if err := s.newConsole(); err != nil {
+		return nil, err
+	}
 	s.routes = s.table()
-	s.crossOrigin = http.NewCrossOriginProtection()
+	s.crossOrigin, s.sameOrigin = http.NewCrossOriginProtection(), http.NewCrossOriginProtection()
 	public, err := url.Parse(o.PublicURL)
 	if err == nil {
 		// Browsers send this origin even if a proxy changes Host.
-		err = s.crossOrigin.AddTrustedOrigin(public.Scheme + "://" + public.Host)
+		err = errors.Join(s.crossOrigin.AddTrustedOrigin(public.Scheme+"://"+public.Host), s.sameOrigin.AddTrustedOrigin(public.Scheme+"://"+public.Host))
 	}
 	for _, origin := range o.CORSOrigins {
 		if err == nil {
@@ -164,6 +170,7 @@ func (s *Server) Close(ctx context.Context) error {
 		if err := s.http.Shutdown(ctx); err != nil {
 			s.closeErr = errors.Join(fmt.Errorf("stop HTTP: cut off requests in flight: %w", err), s.http.Close())
 		}
+		s.console.Close()
 		if s.gateway != nil {
 			s.gateway.Close()
 		}

@@ -1,6 +1,7 @@
 package sequence
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -275,7 +276,7 @@ func (t *run) finish(ctx context.Context) *Result {
 	if err := t.settled(ctx); err != nil {
 		return t.fail(err)
 	}
-	n := &session.New{Principal: t.who, Name: t.name, Passed: t.asked, IDToken: t.idToken, Former: t.r.Session, Client: t.r.Client}
+	n := &session.New{Principal: t.who, Name: t.name, Passed: t.asked, IDToken: t.idToken, Former: t.r.Session, Client: cmp.Or(t.r.Device, t.r.Client)}
 	if f := t.r.Session; f != nil && t.who.Is(f.Principal.ID) {
 		n.Passed = merged(f.Passed, t.asked)
 		if n.Name == "" {

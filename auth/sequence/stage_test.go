@@ -28,7 +28,7 @@ import (
 // stage is a Processor with all it needs: API keys, client certificates and a token service as credentials of programs, and whatever
 // providers people log in at. It stands for one node; sharing with another is by copying its fields.
 type stage struct {
-	t        *testing.T
+	t        testing.TB
 	settings *auth.Settings
 	gate     *auth.Gate
 	key      string // a valid API key
@@ -175,7 +175,7 @@ identity_providers:
 `
 
 // newStage makes a stage whose service provider app has the steps, a list in YAML.
-func newStage(t *testing.T, steps string, known ...auth.Known) *stage {
+func newStage(t testing.TB, steps string, known ...auth.Known) *stage {
 	t.Helper()
 	key, id, hash, err := auth.GenerateAPIKey()
 	if err != nil {

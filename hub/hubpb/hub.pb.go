@@ -8521,6 +8521,7 @@ type FailedRequestRow struct {
 	Attempts      uint32                 `protobuf:"varint,11,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	RequestedAt   int64                  `protobuf:"varint,12,opt,name=requested_at,json=requestedAt,proto3" json:"requested_at,omitempty"`
 	SettledAt     int64                  `protobuf:"varint,13,opt,name=settled_at,json=settledAt,proto3" json:"settled_at,omitempty"`
+	Asked         *SubscriptionRequested `protobuf:"bytes,150,opt,name=asked,proto3" json:"asked,omitempty"` // the request, so that it can be made again; absent: not kept
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -8644,6 +8645,13 @@ func (x *FailedRequestRow) GetSettledAt() int64 {
 		return x.SettledAt
 	}
 	return 0
+}
+
+func (x *FailedRequestRow) GetAsked() *SubscriptionRequested {
+	if x != nil {
+		return x.Asked
+	}
+	return nil
 }
 
 type DeadLetterRow struct {
@@ -11075,7 +11083,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12=\n" +
 	"\arequest\x18\x02 \x01(\v2#.quorumhub.v1.SubscriptionRequestedR\arequest\x12!\n" +
 	"\frequested_at\x18\x03 \x01(\x03R\vrequestedAt\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x82\x03\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xbe\x03\n" +
 	"\x10FailedRequestRow\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\x04R\arequest\x12&\n" +
@@ -11091,7 +11099,8 @@ const file_hub_proto_rawDesc = "" +
 	"\battempts\x18\v \x01(\rR\battempts\x12!\n" +
 	"\frequested_at\x18\f \x01(\x03R\vrequestedAt\x12\x1d\n" +
 	"\n" +
-	"settled_at\x18\r \x01(\x03R\tsettledAt\"\x83\x04\n" +
+	"settled_at\x18\r \x01(\x03R\tsettledAt\x12:\n" +
+	"\x05asked\x18\x96\x01 \x01(\v2#.quorumhub.v1.SubscriptionRequestedR\x05asked\"\x83\x04\n" +
 	"\rDeadLetterRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\"\n" +
 	"\fsubscription\x18\x02 \x01(\x04R\fsubscription\x12\x14\n" +
@@ -11544,22 +11553,23 @@ var file_hub_proto_depIdxs = []int32{
 	50,  // 119: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
 	28,  // 120: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
 	1,   // 121: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
-	53,  // 122: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	5,   // 123: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	61,  // 124: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	64,  // 125: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
-	66,  // 126: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
-	70,  // 127: quorumhub.v1.SessionRow.passed:type_name -> quorumhub.v1.PassedStep
-	118, // 128: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	119, // 129: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	120, // 130: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	58,  // 131: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
-	87,  // 132: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
-	133, // [133:133] is the sub-list for method output_type
-	133, // [133:133] is the sub-list for method input_type
-	133, // [133:133] is the sub-list for extension type_name
-	133, // [133:133] is the sub-list for extension extendee
-	0,   // [0:133] is the sub-list for field type_name
+	28,  // 122: quorumhub.v1.FailedRequestRow.asked:type_name -> quorumhub.v1.SubscriptionRequested
+	53,  // 123: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	5,   // 124: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	61,  // 125: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	64,  // 126: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
+	66,  // 127: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
+	70,  // 128: quorumhub.v1.SessionRow.passed:type_name -> quorumhub.v1.PassedStep
+	118, // 129: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	119, // 130: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	120, // 131: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	58,  // 132: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
+	87,  // 133: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
+	134, // [134:134] is the sub-list for method output_type
+	134, // [134:134] is the sub-list for method input_type
+	134, // [134:134] is the sub-list for extension type_name
+	134, // [134:134] is the sub-list for extension extendee
+	0,   // [0:134] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
