@@ -12,6 +12,7 @@ import (
 // Ports is what the console needs of the server. The implementation makes the same decisions as the API, by the same code.
 type Ports interface {
 	OverviewPorts
+	ClusterPorts
 	// Viewer returns who looks at the page.
 	Viewer(ctx context.Context) Viewer
 	// May reports whether the viewer may take an action on everything, as an operator. It is for deciding what to offer: the routes
