@@ -5,8 +5,30 @@ import (
 	"math"
 	"net/http"
 
+	"quorumhub/auth"
 	"quorumhub/web/view"
 )
+
+// clusterRoutes are those about the nodes.
+func (s *Server) clusterRoutes() []*route {
+	read := func(h http.HandlerFunc) map[string]http.HandlerFunc {
+		return map[string]http.HandlerFunc{http.MethodGet: h, http.MethodHead: h}
+	}
+	post := func(h http.HandlerFunc) map[string]http.HandlerFunc {
+		return map[string]http.HandlerFunc{http.MethodPost: h}
+	}
+	nodes := access{changes: auth.ActionCluster}
+	return []*route{
+		{name: "cluster", paths: []string{"/v1/cluster"}, methods: read(s.getCluster)},
+		{name: "figures", paths: []string{"/v1/figures"}, methods: read(s.getFigures)},
+		{name: "cluster_nodes", paths: []string{"/v1/cluster/nodes"}, methods: post(s.addNode), access: nodes},
+		{name: "cluster_node", paths: []string{"/v1/cluster/nodes/:id"}, methods: map[string]http.HandlerFunc{http.MethodDelete: s.removeNode}, access: nodes},
+		{name: "promote", paths: []string{"/v1/cluster/nodes/:id/promote"}, methods: post(s.promoteNode), access: nodes},
+		{name: "demote", paths: []string{"/v1/cluster/nodes/:id/demote"}, methods: post(s.demoteNode), access: nodes},
+		{name: "transfer_leadership", paths: []string{"/v1/cluster/transfer-leadership"}, methods: post(s.transferLeadership), access: nodes},
+		{name: "leave", paths: []string{"/v1/cluster/leave"}, methods: post(s.leave), access: nodes},
+	}
+}
 
 type clusterBody struct {
 	Leader       string     `json:"leader"`
