@@ -29,7 +29,8 @@ type commands struct {
 	Listen        listenCmd        `cmd:"" group:"client" help:"Run a test subscriber: confirm intents, print deliveries, check signatures."`
 	Topics        topicsCmd        `cmd:"" group:"client" help:"List the topics of a hub, or set a topic's retention."`
 	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub; pause, resume, rewind or end one."`
-	Requests      requestsCmd      `cmd:"" group:"client" help:"List the subscribe and unsubscribe requests that await confirmation or failed within the last hour, and why."`
+	Requests      requestsCmd      `cmd:"" group:"client" help:"The subscribe and unsubscribe requests that await confirmation or failed within the last hour, and why."`
+	Messages      messagesCmd      `cmd:"" group:"client" help:"Find messages, and what has become of one."`
 	Events        eventsCmd        `cmd:"" group:"client" help:"List what has happened to subscriptions."`
 	Streams       streamsCmd       `cmd:"" group:"client" help:"List the event streams that are open at a node, or end one."`
 	DeadLetters   deadLettersCmd   `cmd:"" group:"client" help:"List, show, replay, drop or export undeliverable messages."`

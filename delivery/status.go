@@ -73,12 +73,13 @@ type Attempt struct {
 	Status  int // HTTP status; 0: none
 	Latency time.Duration
 	Reason  egress.Reason
+	Kind    Kind
 }
 
 // History is what a node remembers of its attempts for one subscription.
 type History struct {
 	Attempts      []Attempt // at most the last 32, newest first
-	Total, Failed uint64    // all since this node delivers the subscription
+	Total, Failed uint64    // all of KindDelivery since this node delivers the subscription
 }
 
 // History returns the remembered attempts for a subscription; ok is false if this node does not deliver it. Of
@@ -93,7 +94,7 @@ func (d *Dispatcher) History(id hub.SubscriptionID) (History, bool) {
 	h := History{Total: l.history.total, Failed: l.history.fails}
 	l.history.newest(func(t *attempt) bool {
 		h.Attempts = append(h.Attempts, Attempt{At: time.Unix(0, t.at), Offset: t.offset, Outcome: t.outcome, Status: int(t.status),
-			Latency: time.Duration(t.latency) * time.Microsecond, Reason: t.reason.Value()})
+			Latency: time.Duration(t.latency) * time.Microsecond, Reason: t.reason.Value(), Kind: t.kind})
 		return true
 	})
 	return h, true

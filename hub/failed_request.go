@@ -16,6 +16,8 @@ const (
 	maxFailedRequests = 10_000
 	// maxFailedOf bounds those of one principal.
 	maxFailedOf = 1000
+	// maxAskedBytes bounds what is kept of one so that it can be made again.
+	maxAskedBytes = 4 << 10
 )
 
 // Reasons of failed requests that the fold finds. Verification adds those of the calls it makes.
@@ -42,8 +44,12 @@ type FailedRequest struct {
 	RequestedAt time.Time
 	SettledAt   time.Time
 
-	number uint64 // in order of failure
+	number uint64   // in order of failure
+	asked  *Request // to make it again; nil: not kept. It is shared and immutable.
 }
+
+// Repeatable reports whether the request was kept whole, so that it can be made again.
+func (f *FailedRequest) Repeatable() bool { return f.asked != nil }
 
 // ModeName returns the mode as hub.mode spells it on the wire.
 func (f *FailedRequest) ModeName() string {
@@ -72,9 +78,15 @@ func (s *State) fail(r *Request, reason string, status int32, attempts uint32, f
 	f := &FailedRequest{ID: r.ID, Mode: r.Mode, TopicName: r.TopicName, TopicRaw: r.TopicRaw, Callback: r.Callback, CallbackKey: r.CallbackKey,
 		Owner: r.Owner, Reason: shared(reason), Status: status, Attempts: attempts, RequestedAt: r.RequestedAt, SettledAt: timeOf(s.meta.Now),
 		number: s.meta.NextFailedRequest}
+	if s.meta.FeatureLevel >= levelAgain && r.weight() <= maxAskedBytes {
+		kept := *r
+		f.asked = &kept
+	}
 	s.failed.insert(f)
 	s.touch(TableFailedRequest, f.number)
-	fx.Failed = append(fx.Failed, *f)
+	told := *f
+	told.asked = nil
+	fx.Failed = append(fx.Failed, told)
 	s.announceFailed(f, fx)
 }
 
@@ -182,11 +194,16 @@ func (s *State) PendingRequests(f RequestFilter, before RequestID, max int) (out
 func (f *FailedRequest) row() *hubpb.FailedRequestRow {
 	return &hubpb.FailedRequestRow{Number: f.number, Request: uint64(f.ID), Mode: f.Mode, Topic: f.TopicName, TopicRaw: f.TopicRaw,
 		Callback: f.Callback, CallbackKey: f.CallbackKey, Owner: f.Owner, Reason: f.Reason, Status: f.Status, Attempts: f.Attempts,
-		RequestedAt: nanos(f.RequestedAt), SettledAt: nanos(f.SettledAt)}
+		RequestedAt: nanos(f.RequestedAt), SettledAt: nanos(f.SettledAt), Asked: f.asked.event()}
 }
 
 func failedRequestFromRow(r *hubpb.FailedRequestRow) *FailedRequest {
-	return &FailedRequest{ID: RequestID(r.Request), Mode: r.Mode, TopicName: r.Topic, TopicRaw: r.TopicRaw, Callback: r.Callback,
+	f := &FailedRequest{ID: RequestID(r.Request), Mode: r.Mode, TopicName: r.Topic, TopicRaw: r.TopicRaw, Callback: r.Callback,
 		CallbackKey: r.CallbackKey, Owner: shared(r.Owner), Reason: shared(r.Reason), Status: r.Status, Attempts: r.Attempts,
 		RequestedAt: timeOf(r.RequestedAt), SettledAt: timeOf(r.SettledAt), number: r.Number}
+	if r.Asked != nil {
+		asked := requestFromPB(r.Asked)
+		f.asked = &asked
+	}
+	return f
 }

@@ -122,7 +122,11 @@ func (a *access) needs(method string) (_ auth.Action, own bool) {
 
 // ownsTopicInPath reports whether the path names a topic that belongs to the caller.
 func (s *Server) ownsTopicInPath(r *http.Request) bool {
-	name, err := s.topicBelow("/v1/topics/", r)
+	prefix := "/v1/topics/"
+	if strings.HasPrefix(r.URL.Path, "/console/") {
+		prefix = "/console/topics/"
+	}
+	name, err := s.topicBelow(prefix, r)
 	return err == nil && s.Service.OwnsTopic(r.Context(), name)
 }
 
@@ -168,36 +172,19 @@ func (s *Server) authenticate(x *exchange, r *http.Request, caller *auth.Caller)
 
 // authenticateBy is authenticate by some of the authenticators only. Signed bodies have at most maxBody bytes.
 func (s *Server) authenticateBy(x *exchange, r *http.Request, caller *auth.Caller, by recogniser, maxBody int64) error {
-	reserved := false
-	read := &auth.Request{HTTP: r, Host: r.Host, Scheme: "http", Client: x.client,
-		Body: func() ([]byte, error) { return s.bodyForSignature(x, r, maxBody) },
-		Afford: func() (err error) {
-			if !reserved {
-				err = s.reserveRefusal(x)
-				reserved = err == nil
-			}
-			return err
-		}}
-	if x.asked != nil {
-		asked := *r
-		asked.URL = x.asked
-		read.HTTP = &asked
-	}
-	if r.TLS != nil {
-		read.Scheme = "https"
-	}
+	read, reserved := s.credentialsOf(x, r, maxBody)
 	p, err := by.Authenticate(r.Context(), read)
 	switch {
-	case err == nil && reserved:
+	case err == nil && *reserved:
 		s.returnRefusal(x)
 	case err != nil && refusedCredentials(err):
-		if !reserved {
+		if !*reserved {
 			if limited := s.reserveRefusal(x); limited != nil {
 				return limited
 			}
 		}
 		s.Guard.Refused(r.Context(), *caller, err)
-	case err != nil && reserved:
+	case err != nil && *reserved:
 		s.returnRefusal(x) // the body could not be read
 	}
 	if err != nil {
@@ -209,6 +196,32 @@ func (s *Server) authenticateBy(x *exchange, r *http.Request, caller *auth.Calle
 		caller.Settle = func(ctx context.Context) error { return s.settle(x, ctx, read.Settle, told) }
 	}
 	return nil
+}
+
+// credentialsOf returns what authenticators see of a request, and whether a refusal has been taken from the client's budget for it.
+func (s *Server) credentialsOf(x *exchange, r *http.Request, maxBody int64) (read *auth.Request, reserved *bool) {
+	reserved = new(bool)
+	read = &auth.Request{HTTP: r, Host: r.Host, Scheme: "http", Client: x.client,
+		Body: func() ([]byte, error) { return s.bodyForSignature(x, r, maxBody) },
+		Afford: func() (err error) {
+			if !*reserved {
+				err = s.reserveRefusal(x)
+				*reserved = err == nil
+			}
+			return err
+		}}
+	if x.asked != nil {
+		asked := *r
+		asked.URL = x.asked
+		read.HTTP = &asked
+	}
+	if r.TLS != nil {
+		read.Scheme = "https"
+	}
+	if x.status == 0 && r.Header["Cookie"] != nil {
+		read.SetCookie = x.setCookie
+	}
+	return read, reserved
 }
 
 // settle uses up credentials for one use. Used ones count as refused.

@@ -29,10 +29,11 @@ func (s *Server) delivery(ctx context.Context, id hub.SubscriptionID) (*view.Del
 	}
 	delivered, counted := 0, 0
 	for i := range v.Attempts {
-		switch v.Attempts[i].Outcome {
-		case "cancelled": // by the hub itself, so not counted
+		a := &v.Attempts[i]
+		if a.Outcome == "cancelled" || a.Aside() { // by the hub itself, or by somebody who tries
 			continue
-		case "delivered":
+		}
+		if a.Outcome == "delivered" {
 			delivered++
 		}
 		counted++

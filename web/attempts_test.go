@@ -17,6 +17,15 @@ import (
 type deliveries struct {
 	view view.Delivery
 	err  error
+	sent []view.Sending
+}
+
+func (d *deliveries) Send(_ context.Context, o view.Sending) (*view.Sent, error) {
+	if d.err != nil {
+		return nil, d.err
+	}
+	d.sent = append(d.sent, o)
+	return &view.Sent{Node: "node-2", MessageID: "1-2", Attempt: view.Attempt{Outcome: "down", Status: 503, Reason: "http-status", Kind: "replay"}, Header: []view.Field{}}, nil
 }
 
 func (d *deliveries) Delivery(_ context.Context, id hub.SubscriptionID) (*view.Delivery, error) {
@@ -80,7 +89,7 @@ func TestAttempts(t *testing.T) {
 	if got["subscription"] != "s-1" || got["total"] != 40.0 || got["failed"] != 30.0 || got["next_attempt_at"] == nil {
 		t.Errorf("%v", got)
 	}
-	if a := got["attempts"].([]any)[1].(map[string]any); a["offset"] != 2.0 || a["status"] != 503.0 || a["latency_ms"] != 2.5 || a["reason"] != "http-status" || len(a) != 6 {
+	if a := got["attempts"].([]any)[1].(map[string]any); a["offset"] != 2.0 || a["status"] != 503.0 || a["latency_ms"] != 2.5 || a["reason"] != "http-status" || len(a) != 7 {
 		t.Errorf("attempt %v", a)
 	}
 

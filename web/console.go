@@ -15,7 +15,7 @@ import (
 
 // newConsole makes the console.
 func (s *Server) newConsole() (err error) {
-	s.console, err = console.New(console.Options{Ports: consolePorts{s}, Service: s.Service, State: s.State, Nodes: s.Node,
+	s.console, err = console.New(console.Options{Ports: consolePorts{s}, Service: s.Service, State: s.State, Messages: s.Messages, Nodes: s.Node,
 		Base: prefixOf(s.PublicURL), Version: s.Version, Heartbeat: s.StreamHeartbeat, Clock: s.Clock, Log: s.Log})
 	return err
 }
@@ -34,7 +34,7 @@ func (s *Server) consoleRoutes() []*route {
 	}
 	nodes := access{changes: auth.ActionCluster}
 	open := access{public: true, limited: true}
-	return []*route{
+	return append([]*route{
 		page("", open, c.Index),
 		page("/static/*", open, c.Static),
 		page("/", access{own: true}, c.Overview), // operators see all, others what is theirs
@@ -44,7 +44,7 @@ func (s *Server) consoleRoutes() []*route {
 		act("/cluster/nodes/:id/promote", nodes, c.PromoteNode),
 		act("/cluster/nodes/:id/demote", nodes, c.DemoteNode),
 		act("/cluster/nodes/:id/remove", nodes, c.RemoveNode),
-	}
+	}, s.dataRoutes(page, act)...)
 }
 
 // consolePorts is what the console needs of the server.

@@ -42,7 +42,7 @@ func (s *Server) table() []*route {
 		hubMethods[http.MethodGet] = s.getFailedContent
 	}
 	subscriptions := access{changes: auth.ActionSubscriptions}
-	ownSubscriptions := access{changes: auth.ActionSubscriptions, own: true} // for handlers that look at the owner
+	ownSubscriptions := access{changes: auth.ActionSubscriptions, own: true}          // for handlers that look at the owner
 	letters := access{reads: auth.ActionDeadLetters, changes: auth.ActionDeadLetters} // they contain what was published
 	ownLetters := letters
 	ownLetters.ownReads = true
@@ -59,6 +59,11 @@ func (s *Server) table() []*route {
 		{name: "resume", paths: []string{"/v1/subscriptions/:id/resume"}, methods: post(s.resumeSubscription), access: ownSubscriptions},
 		{name: "reassign", paths: []string{"/v1/subscriptions/reassign"}, methods: post(s.reassignSubscriptions), access: subscriptions},
 		{name: "requests", paths: []string{"/v1/requests"}, methods: get(s.listRequests), access: access{own: true}},
+		{name: "ask_again", paths: []string{"/v1/requests/:id/ask"}, methods: post(s.askAgain), access: ownSubscriptions},
+		{name: "redeliver", paths: []string{"/v1/subscriptions/:id/redeliver"}, methods: post(s.redeliverMessage), access: ownSubscriptions},
+		{name: "test_message", paths: []string{"/v1/subscriptions/:id/test"}, methods: post(s.testSubscription), access: ownSubscriptions},
+		{name: "messages", paths: []string{"/v1/messages"}, methods: get(s.listMessages), access: access{own: true}},
+		{name: "message", paths: []string{"/v1/messages/:id"}, methods: get(s.getMessage), access: access{own: true}},
 		{name: "signature", paths: []string{"/v1/subscriptions/:id/signature"}, methods: map[string]http.HandlerFunc{http.MethodPut: s.setSignature}, access: subscriptions},
 		{name: "attempts", paths: []string{"/v1/subscriptions/:id/attempts"}, methods: get(s.listAttempts), access: access{own: true}},
 		{name: "topic_list", paths: []string{"/v1/topics"}, methods: get(s.listTopics), access: access{own: true}},
@@ -85,7 +90,7 @@ func (s *Server) table() []*route {
 	routes = append(routes, s.keyRoutes()...)
 	routes = append(routes, s.callbackRoutes()...)
 	routes = append(routes, append(s.gatewayRoutes(), s.shareRoutes()...)...)
-	routes = append(routes, s.consoleRoutes()...)
+	routes = append(routes, append(s.loginRoutes(), s.consoleRoutes()...)...)
 	if s.Profile != ProfileNative {
 		routes = append(routes, s.compatRoutes()...)
 	}
@@ -121,11 +126,11 @@ func (s *Server) prepare(routes []*route) {
 	}
 }
 
-// Routes lists the routes as "GET /v1/subscriptions/{id}", without HEAD, OPTIONS, profiling and the console.
+// Routes lists the routes as "GET /v1/subscriptions/{id}", without HEAD, OPTIONS, profiling and the pages for people.
 func (s *Server) Routes() []string {
 	var out []string
 	for _, rt := range s.routes {
-		if rt.name == "pprof" || rt.access.page {
+		if rt.name == "pprof" || rt.name == "login" || rt.access.page {
 			continue
 		}
 		for _, path := range rt.paths {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"reflect"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"quorumhub/auth"
+	"quorumhub/auth/sequence"
+	"quorumhub/auth/session"
 	"quorumhub/configs"
 	"quorumhub/delivery/egress"
 	"quorumhub/hub"
@@ -34,6 +37,12 @@ type accessControl struct {
 	state   hub.StateReader
 	service func() *hub.Service
 	guard   *auth.Guard
+	// sessions keeps who has logged in. It is there even if nobody can.
+	sessions *session.Manager
+	box      hub.SecretBox
+	// routes returns what the gateway's routes ask for, see web.Server.StepsOfRoutes.
+	routes    func(provider string) ([]auth.Step, bool)
+	processor atomic.Pointer[sequence.Processor]
 
 	settings atomic.Pointer[auth.Settings]
 	asked    atomic.Pointer[authorities]
@@ -116,15 +125,24 @@ func (a *accessControl) authoritiesLocked(s *auth.Settings) (*authorities, error
 	return out, nil
 }
 
-// wire returns the guard. service is called only when a nonce is claimed, so it may be set later.
-func (a *accessControl) wire(state hub.StateReader, service func() *hub.Service, node string) *auth.Guard {
-	a.state, a.service = state, service
+// wire returns the guard. service is called only when something is recorded, so it may be set later.
+func (a *accessControl) wire(state hub.StateReader, service func() *hub.Service, box hub.SecretBox, node string) (*auth.Guard, error) {
+	a.state, a.service, a.box = state, service, box
+	a.sessions = session.NewManager(session.Options{Box: box, State: state, Sessions: func() session.Log { return service() }, Now: time.Now, Log: a.log,
+		Limits:   func() auth.SessionSettings { return a.settings.Load().Sessions },
+		Standing: session.Standing(a.settings.Load, a, time.Now)})
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := a.settings.Load()
-	a.guard = auth.NewGuard(a.gate(s, a.asked.Load()), auth.NewRuleSet(s, state, a.log), auth.Audit(a.cfg.Auth.Audit), node, a.log)
+	s, asked := a.settings.Load(), a.asked.Load()
+	gate := a.gate(s, asked)
+	a.guard = auth.NewGuard(gate, auth.NewRuleSet(s, state, a.log), auth.Audit(a.cfg.Auth.Audit), node, a.log)
 	a.guard.Whole = auth.HubLimits{StoredBytes: int64(a.cfg.Retention.MaxBytes), DeadLetterBytes: int64(a.cfg.Letters.MaxBytes)}
-	return a.guard
+	p, err := a.sequences(s, gate, asked)
+	if err != nil {
+		return nil, fmt.Errorf("auth.file: %w", err)
+	}
+	a.processor.Store(p)
+	return a.guard, nil
 }
 
 // gate returns the authenticators of settings, those of a single request before those of a whole connection.
@@ -146,6 +164,9 @@ func (a *accessControl) gate(s *auth.Settings, asked *authorities) *auth.Gate {
 	}
 	if asked.service != nil {
 		list = append(list, asked.service.remote)
+	}
+	if len(s.IdentityProviders) > 0 {
+		list = append(list, a.sessions.Authenticator())
 	}
 	if m := s.ClientCertificates; m != nil {
 		list = append(list, auth.NewCertificates(*m, now, func(err error) {
@@ -211,8 +232,14 @@ func (a *accessControl) replace(ctx context.Context, s *auth.Settings, audit aut
 		case <-ctx.Done():
 		}
 	}
+	gate := a.gate(s, asked)
+	sequences, err := a.sequences(s, gate, asked)
+	if err != nil {
+		return err
+	}
 	a.settings.Store(s)
-	a.guard.Replace(a.gate(s, asked), auth.NewRuleSet(s, a.state, a.log), audit)
+	a.processor.Store(sequences)
+	a.guard.Replace(gate, auth.NewRuleSet(s, a.state, a.log), audit)
 	was := a.asked.Swap(asked)
 	for _, k := range was.issuers {
 		if !slices.Contains(asked.issuers, k) {
@@ -222,6 +249,7 @@ func (a *accessControl) replace(ctx context.Context, s *auth.Settings, audit aut
 	if was.service != nil && was.service != asked.service {
 		was.service.remote.Retire()
 		was.service.stop()
+		a.running.Go(was.service.remote.Close)
 	}
 	return nil
 }
@@ -246,6 +274,9 @@ func (a *accessControl) close() {
 		s.stop()
 	}
 	a.running.Wait()
+	if s := asked.service; s != nil {
+		s.remote.Close()
+	}
 	if a.client != nil {
 		a.client.Close()
 	}

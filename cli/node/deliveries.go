@@ -16,6 +16,7 @@ import (
 type deliveries struct {
 	id         string
 	dispatcher *delivery.Dispatcher
+	sender     *delivery.Sender
 	store      *store.Store
 	ask        func(ctx context.Context, node string, question []byte) ([]byte, error)
 }
@@ -27,15 +28,11 @@ type deliveryQuestion struct {
 
 // Delivery implements view.Deliveries.
 func (d *deliveries) Delivery(ctx context.Context, id hub.SubscriptionID) (*view.Delivery, error) {
-	owner := ""
-	d.store.View(func(s *hub.State) {
-		sub, _ := s.Subscription(id)
-		owner = sub.Assignment.Node
-	})
-	switch owner {
-	case "":
-		return nil, hub.Errorf(hub.CodeUnavailable, "no node owns %s at the moment; try again shortly", id)
-	case d.id:
+	owner, err := d.owner(id)
+	switch {
+	case err != nil:
+		return nil, err
+	case owner == d.id:
 		return d.here(id)
 	}
 	question, err := json.Marshal(deliveryQuestion{id})
@@ -51,6 +48,18 @@ func (d *deliveries) Delivery(ctx context.Context, id hub.SubscriptionID) (*view
 		return nil, fmt.Errorf("response of %s: %w", owner, err)
 	}
 	return v, nil
+}
+
+// owner returns the node that delivers a subscription.
+func (d *deliveries) owner(id hub.SubscriptionID) (owner string, err error) {
+	d.store.View(func(s *hub.State) {
+		sub, _ := s.Subscription(id)
+		owner = sub.Assignment.Node
+	})
+	if owner == "" {
+		err = hub.Errorf(hub.CodeUnavailable, "no node owns %s at the moment; try again shortly", id)
+	}
+	return owner, err
 }
 
 // answer answers another node's question.
@@ -81,7 +90,7 @@ func (d *deliveries) here(id hub.SubscriptionID) (*view.Delivery, error) {
 	for i := range h.Attempts {
 		t := &h.Attempts[i]
 		v.Attempts = append(v.Attempts, view.Attempt{At: t.At.UTC(), Offset: t.Offset, Outcome: t.Outcome.String(), Status: t.Status,
-			LatencyMS: float64(t.Latency) / float64(time.Millisecond), Reason: string(t.Reason)})
+			LatencyMS: float64(t.Latency) / float64(time.Millisecond), Reason: string(t.Reason), Kind: t.Kind.String()})
 	}
 	return v, nil
 }

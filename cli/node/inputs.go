@@ -53,7 +53,7 @@ func (in *inputs) readHTTPS(log *slog.Logger) error {
 
 func (in *inputs) readAccess() (err error) {
 	if in.cfg.Auth.Mode == "required" {
-		in.access, err = auth.LoadSettings(in.cfg.Auth.File)
+		in.access, err = auth.LoadSettings(in.cfg.Auth.File, in.cfg.Auth.Directory)
 	}
 	return err
 }
@@ -190,6 +190,9 @@ func (in *inputs) exposedSecrets() (out []string) {
 		for _, path := range in.access.SecretFiles() {
 			list = append(list, file{"auth.file " + in.cfg.Auth.File + ": secret_file", path})
 		}
+		for _, path := range in.access.ProviderFiles() {
+			list = append(list, file{"auth.directory", path})
+		}
 	}
 	for _, f := range list {
 		if text := ReadableByOthers(f.path); f.path != "" && text != "" {
@@ -204,7 +207,7 @@ func exposedPlaces(cfg *configs.Config) (out []string) {
 	if text := WritableByOthers(cfg.DataDir); text != "" {
 		out = append(out, "data_dir: "+text)
 	}
-	for _, f := range []struct{ key, path string }{{"secrets.key_file", cfg.Secrets.KeyFile}, {"auth.file", cfg.Auth.File}} {
+	for _, f := range []struct{ key, path string }{{"secrets.key_file", cfg.Secrets.KeyFile}, {"auth.file", cfg.Auth.File}, {"auth.directory", cfg.Auth.Directory}} {
 		if f.path == "" {
 			continue
 		}

@@ -65,6 +65,9 @@ func (q *questions) answer(question []byte) ([]byte, error) {
 	case bytes.HasPrefix(question, []byte(`{"figures":`)):
 		return q.figures.answer(question)
 	}
+	if bytes.HasPrefix(question, []byte(`{"send":`)) {
+		return q.deliveries.answerSend(question)
+	}
 	if !bytes.HasPrefix(question, []byte(`{"keys":`)) {
 		return q.deliveries.answer(question)
 	}

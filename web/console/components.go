@@ -17,6 +17,11 @@ type navItem struct{ Section, Path, Text string }
 // navigation lists the sections. A page belongs to one of them.
 var navigation = []navItem{
 	{"overview", "/", "Overview"},
+	{"topics", "/topics", "Topics"},
+	{"subscriptions", "/subscriptions", "Subscriptions"},
+	{"requests", "/requests", "Requests"},
+	{"messages", "/messages", "Messages"},
+	{"letters", "/dead-letters", "Dead letters"},
 	{"cluster", "/cluster", "Cluster"},
 }
 
@@ -40,19 +45,23 @@ type badge struct {
 // funcs are the functions of all templates.
 func (c *Console) funcs() template.FuncMap {
 	return template.FuncMap{
-		"asset":   func(name string) string { return c.Base + "/console/static/" + c.assets.hashed[name] },
-		"at":      c.link,
-		"dict":    dict,
-		"badge":   func(s state, text string) badge { return badge{s, text} },
-		"count":   count,
-		"bytes":   bytesText,
-		"rate":    rateText,
-		"took":    tookText,
-		"seconds": secondsText,
-		"why":     why,
-		"clock":   clockElement,
-		"ago":     func(t time.Time) template.HTML { return timeElement(t, c.now()) },
-		"utc":     func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+		"asset":      func(name string) string { return c.Base + "/console/static/" + c.assets.hashed[name] },
+		"at":         c.link,
+		"dict":       dict,
+		"badge":      func(s state, text string) badge { return badge{s, text} },
+		"count":      count,
+		"bytes":      bytesText,
+		"rate":       rateText,
+		"took":       tookText,
+		"seconds":    secondsText,
+		"why":        why,
+		"clock":      clockElement,
+		"ago":        func(t time.Time) template.HTML { return timeElement(t, c.now()) },
+		"utc":        func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+		"topicPath":  c.topicPath,
+		"percent":    func(part, of int) int { return 100 * part / max(of, 1) },
+		"words":      strings.Fields,
+		"hundredths": func(v float64) int { return int(math.Round(100 * v)) },
 		"plural": func(n any, one, many string) string {
 			if text := count(n); text != "1" {
 				return text + " " + many

@@ -19,6 +19,8 @@ type Options struct {
 	Service *hub.Service
 	State   hub.StateReader
 	Nodes   view.Cluster
+	// Messages reads the message log. nil: pages do not say when a message was published.
+	Messages hub.MessageReader
 
 	// Base is the path of the hub's public URL, without a slash at its end.
 	Base    string
@@ -38,6 +40,7 @@ type Console struct {
 	pages   map[string]*template.Template
 	studios studios
 	doings  doings
+	catalog catalog
 }
 
 // New makes a Console.

@@ -13,6 +13,8 @@ import (
 type Ports interface {
 	OverviewPorts
 	ClusterPorts
+	DataPorts
+
 	// Viewer returns who looks at the page.
 	Viewer(ctx context.Context) Viewer
 	// May reports whether the viewer may take an action on everything, as an operator. It is for deciding what to offer: the routes
