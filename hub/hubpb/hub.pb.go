@@ -399,6 +399,55 @@ func (NodeVote) EnumDescriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{6}
 }
 
+type NodeDrain int32
+
+const (
+	NodeDrain_DRAIN_UNCHANGED NodeDrain = 0
+	NodeDrain_DRAIN_YES       NodeDrain = 1 // others take over its subscriptions, and it gets no more
+	NodeDrain_DRAIN_NO        NodeDrain = 2
+)
+
+// Enum value maps for NodeDrain.
+var (
+	NodeDrain_name = map[int32]string{
+		0: "DRAIN_UNCHANGED",
+		1: "DRAIN_YES",
+		2: "DRAIN_NO",
+	}
+	NodeDrain_value = map[string]int32{
+		"DRAIN_UNCHANGED": 0,
+		"DRAIN_YES":       1,
+		"DRAIN_NO":        2,
+	}
+)
+
+func (x NodeDrain) Enum() *NodeDrain {
+	p := new(NodeDrain)
+	*p = x
+	return p
+}
+
+func (x NodeDrain) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeDrain) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[7].Descriptor()
+}
+
+func (NodeDrain) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[7]
+}
+
+func (x NodeDrain) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeDrain.Descriptor instead.
+func (NodeDrain) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{7}
+}
+
 type NodeRun int32
 
 const (
@@ -435,11 +484,11 @@ func (x NodeRun) String() string {
 }
 
 func (NodeRun) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[7].Descriptor()
+	return file_hub_proto_enumTypes[8].Descriptor()
 }
 
 func (NodeRun) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[7]
+	return &file_hub_proto_enumTypes[8]
 }
 
 func (x NodeRun) Number() protoreflect.EnumNumber {
@@ -448,7 +497,7 @@ func (x NodeRun) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodeRun.Descriptor instead.
 func (NodeRun) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{7}
+	return file_hub_proto_rawDescGZIP(), []int{8}
 }
 
 type FetchOutcome int32
@@ -490,11 +539,11 @@ func (x FetchOutcome) String() string {
 }
 
 func (FetchOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[8].Descriptor()
+	return file_hub_proto_enumTypes[9].Descriptor()
 }
 
 func (FetchOutcome) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[8]
+	return &file_hub_proto_enumTypes[9]
 }
 
 func (x FetchOutcome) Number() protoreflect.EnumNumber {
@@ -503,7 +552,7 @@ func (x FetchOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FetchOutcome.Descriptor instead.
 func (FetchOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{8}
+	return file_hub_proto_rawDescGZIP(), []int{9}
 }
 
 type SessionEnd int32
@@ -542,11 +591,11 @@ func (x SessionEnd) String() string {
 }
 
 func (SessionEnd) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[9].Descriptor()
+	return file_hub_proto_enumTypes[10].Descriptor()
 }
 
 func (SessionEnd) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[9]
+	return &file_hub_proto_enumTypes[10]
 }
 
 func (x SessionEnd) Number() protoreflect.EnumNumber {
@@ -555,7 +604,7 @@ func (x SessionEnd) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SessionEnd.Descriptor instead.
 func (SessionEnd) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{9}
+	return file_hub_proto_rawDescGZIP(), []int{10}
 }
 
 // Entry is one replicated log entry: what the leader put together in one group commit.
@@ -4016,12 +4065,13 @@ func (x *NodeAdmitted) GetMember() bool {
 	return false
 }
 
-// NodeChanged advances a node's phase, or changes whether it is to vote.
+// NodeChanged advances a node's phase, or changes whether it is to vote or to deliver.
 type NodeChanged struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	Phase         NodePhase              `protobuf:"varint,2,opt,name=phase,proto3,enum=quorumhub.v1.NodePhase" json:"phase,omitempty"`
 	Vote          NodeVote               `protobuf:"varint,3,opt,name=vote,proto3,enum=quorumhub.v1.NodeVote" json:"vote,omitempty"`
+	Drain         NodeDrain              `protobuf:"varint,4,opt,name=drain,proto3,enum=quorumhub.v1.NodeDrain" json:"drain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4075,6 +4125,13 @@ func (x *NodeChanged) GetVote() NodeVote {
 		return x.Vote
 	}
 	return NodeVote_VOTE_UNCHANGED
+}
+
+func (x *NodeChanged) GetDrain() NodeDrain {
+	if x != nil {
+		return x.Drain
+	}
+	return NodeDrain_DRAIN_UNCHANGED
 }
 
 // NodeRunChanged records that a node starts or stops delivering.
@@ -8634,6 +8691,7 @@ type NodeRow struct {
 	Stopping      bool                   `protobuf:"varint,7,opt,name=stopping,proto3" json:"stopping,omitempty"`
 	Since         int64                  `protobuf:"varint,8,opt,name=since,proto3" json:"since,omitempty"` // Unix nanoseconds when the phase began
 	Urls          []string               `protobuf:"bytes,9,rep,name=urls,proto3" json:"urls,omitempty"`    // under which clients reach it; removed nodes keep theirs
+	Drained       bool                   `protobuf:"varint,10,opt,name=drained,proto3" json:"drained,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -8729,6 +8787,13 @@ func (x *NodeRow) GetUrls() []string {
 		return x.Urls
 	}
 	return nil
+}
+
+func (x *NodeRow) GetDrained() bool {
+	if x != nil {
+		return x.Drained
+	}
+	return false
 }
 
 type IdempotencyRow struct {
@@ -10131,11 +10196,12 @@ const file_hub_proto_rawDesc = "" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x14\n" +
 	"\x05voter\x18\x04 \x01(\bR\x05voter\x12\x16\n" +
-	"\x06member\x18\x05 \x01(\bR\x06member\"|\n" +
+	"\x06member\x18\x05 \x01(\bR\x06member\"\xab\x01\n" +
 	"\vNodeChanged\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12-\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x17.quorumhub.v1.NodePhaseR\x05phase\x12*\n" +
-	"\x04vote\x18\x03 \x01(\x0e2\x16.quorumhub.v1.NodeVoteR\x04vote\"a\n" +
+	"\x04vote\x18\x03 \x01(\x0e2\x16.quorumhub.v1.NodeVoteR\x04vote\x12-\n" +
+	"\x05drain\x18\x04 \x01(\x0e2\x17.quorumhub.v1.NodeDrainR\x05drain\"a\n" +
 	"\x0eNodeRunChanged\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04boot\x18\x02 \x01(\tR\x04boot\x12'\n" +
@@ -10548,7 +10614,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
 	"first_part\x18\x03 \x01(\x04R\tfirstPart\x12\x14\n" +
-	"\x05parts\x18\x04 \x03(\x04R\x05parts\"\xf2\x01\n" +
+	"\x05parts\x18\x04 \x03(\x04R\x05parts\"\x8c\x02\n" +
 	"\aNodeRow\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
@@ -10558,7 +10624,9 @@ const file_hub_proto_rawDesc = "" +
 	"\x04boot\x18\x06 \x01(\tR\x04boot\x12\x1a\n" +
 	"\bstopping\x18\a \x01(\bR\bstopping\x12\x14\n" +
 	"\x05since\x18\b \x01(\x03R\x05since\x12\x12\n" +
-	"\x04urls\x18\t \x03(\tR\x04urls\"\xb1\x01\n" +
+	"\x04urls\x18\t \x03(\tR\x04urls\x12\x18\n" +
+	"\adrained\x18\n" +
+	" \x01(\bR\adrained\"\xb1\x01\n" +
 	"\x0eIdempotencyRow\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12!\n" +
@@ -10659,7 +10727,11 @@ const file_hub_proto_rawDesc = "" +
 	"\bNodeVote\x12\x12\n" +
 	"\x0eVOTE_UNCHANGED\x10\x00\x12\f\n" +
 	"\bVOTE_YES\x10\x01\x12\v\n" +
-	"\aVOTE_NO\x10\x02*R\n" +
+	"\aVOTE_NO\x10\x02*=\n" +
+	"\tNodeDrain\x12\x13\n" +
+	"\x0fDRAIN_UNCHANGED\x10\x00\x12\r\n" +
+	"\tDRAIN_YES\x10\x01\x12\f\n" +
+	"\bDRAIN_NO\x10\x02*R\n" +
 	"\aNodeRun\x12\x13\n" +
 	"\x0fRUN_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vRUN_STARTED\x10\x01\x12\x10\n" +
@@ -10690,7 +10762,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 	return file_hub_proto_rawDescData
 }
 
-var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
+var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 11)
 var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 112)
 var file_hub_proto_goTypes = []any{
 	(NewClusterReason)(0),             // 0: quorumhub.v1.NewClusterReason
@@ -10700,258 +10772,260 @@ var file_hub_proto_goTypes = []any{
 	(EndReason)(0),                    // 4: quorumhub.v1.EndReason
 	(NodePhase)(0),                    // 5: quorumhub.v1.NodePhase
 	(NodeVote)(0),                     // 6: quorumhub.v1.NodeVote
-	(NodeRun)(0),                      // 7: quorumhub.v1.NodeRun
-	(FetchOutcome)(0),                 // 8: quorumhub.v1.FetchOutcome
-	(SessionEnd)(0),                   // 9: quorumhub.v1.SessionEnd
-	(*Entry)(nil),                     // 10: quorumhub.v1.Entry
-	(*Batch)(nil),                     // 11: quorumhub.v1.Batch
-	(*Proposal)(nil),                  // 12: quorumhub.v1.Proposal
-	(*Event)(nil),                     // 13: quorumhub.v1.Event
-	(*Caller)(nil),                    // 14: quorumhub.v1.Caller
-	(*ClusterInitialized)(nil),        // 15: quorumhub.v1.ClusterInitialized
-	(*NewClusterForced)(nil),          // 16: quorumhub.v1.NewClusterForced
-	(*FeatureLevelSet)(nil),           // 17: quorumhub.v1.FeatureLevelSet
-	(*TopicRegistered)(nil),           // 18: quorumhub.v1.TopicRegistered
-	(*TopicDeregistered)(nil),         // 19: quorumhub.v1.TopicDeregistered
-	(*MessagePublished)(nil),          // 20: quorumhub.v1.MessagePublished
-	(*Header)(nil),                    // 21: quorumhub.v1.Header
-	(*BatchPublished)(nil),            // 22: quorumhub.v1.BatchPublished
-	(*BlobPartAdded)(nil),             // 23: quorumhub.v1.BlobPartAdded
-	(*BlobPublished)(nil),             // 24: quorumhub.v1.BlobPublished
-	(*BlobsDropped)(nil),              // 25: quorumhub.v1.BlobsDropped
-	(*RetentionSet)(nil),              // 26: quorumhub.v1.RetentionSet
-	(*Retention)(nil),                 // 27: quorumhub.v1.Retention
-	(*SubscriptionRequested)(nil),     // 28: quorumhub.v1.SubscriptionRequested
-	(*FormerSecret)(nil),              // 29: quorumhub.v1.FormerSecret
-	(*ExtraField)(nil),                // 30: quorumhub.v1.ExtraField
-	(*SubscriptionOptions)(nil),       // 31: quorumhub.v1.SubscriptionOptions
-	(*SubscriptionRewound)(nil),       // 32: quorumhub.v1.SubscriptionRewound
-	(*SubscriptionPaused)(nil),        // 33: quorumhub.v1.SubscriptionPaused
-	(*SubscriptionSignatureSet)(nil),  // 34: quorumhub.v1.SubscriptionSignatureSet
-	(*RequestVerified)(nil),           // 35: quorumhub.v1.RequestVerified
-	(*Candidate)(nil),                 // 36: quorumhub.v1.Candidate
-	(*RequestFailed)(nil),             // 37: quorumhub.v1.RequestFailed
-	(*SubscriptionImported)(nil),      // 38: quorumhub.v1.SubscriptionImported
-	(*SubscriptionsEnded)(nil),        // 39: quorumhub.v1.SubscriptionsEnded
-	(*OwnerEnded)(nil),                // 40: quorumhub.v1.OwnerEnded
-	(*SubscriptionsReassigned)(nil),   // 41: quorumhub.v1.SubscriptionsReassigned
-	(*SubscriptionsAssigned)(nil),     // 42: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),                // 43: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),           // 44: quorumhub.v1.DeliveryResumed
-	(*NodeAdmitted)(nil),              // 45: quorumhub.v1.NodeAdmitted
-	(*NodeChanged)(nil),               // 46: quorumhub.v1.NodeChanged
-	(*NodeRunChanged)(nil),            // 47: quorumhub.v1.NodeRunChanged
-	(*NodeUrlsSet)(nil),               // 48: quorumhub.v1.NodeUrlsSet
-	(*CursorsAdvanced)(nil),           // 49: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                    // 50: quorumhub.v1.Cursor
-	(*OpenMessage)(nil),               // 51: quorumhub.v1.OpenMessage
-	(*MessageDeadLettered)(nil),       // 52: quorumhub.v1.MessageDeadLettered
-	(*Attempt)(nil),                   // 53: quorumhub.v1.Attempt
-	(*DeadLetterReplayRequested)(nil), // 54: quorumhub.v1.DeadLetterReplayRequested
-	(*DeadLettersReplayed)(nil),       // 55: quorumhub.v1.DeadLettersReplayed
-	(*ReplayResult)(nil),              // 56: quorumhub.v1.ReplayResult
-	(*DeadLettersDropped)(nil),        // 57: quorumhub.v1.DeadLettersDropped
-	(*CallbackCredentialsSet)(nil),    // 58: quorumhub.v1.CallbackCredentialsSet
-	(*TopicPinged)(nil),               // 59: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),              // 60: quorumhub.v1.TopicFetched
-	(*ApiKeyCreated)(nil),             // 61: quorumhub.v1.ApiKeyCreated
-	(*ApiKeyRevoked)(nil),             // 62: quorumhub.v1.ApiKeyRevoked
-	(*ApiKeysExpired)(nil),            // 63: quorumhub.v1.ApiKeysExpired
-	(*AccessRuleSet)(nil),             // 64: quorumhub.v1.AccessRuleSet
-	(*AccessRuleRemoved)(nil),         // 65: quorumhub.v1.AccessRuleRemoved
-	(*QuotaSet)(nil),                  // 66: quorumhub.v1.QuotaSet
-	(*QuotaRemoved)(nil),              // 67: quorumhub.v1.QuotaRemoved
-	(*NonceClaimed)(nil),              // 68: quorumhub.v1.NonceClaimed
-	(*SessionStarted)(nil),            // 69: quorumhub.v1.SessionStarted
-	(*PassedStep)(nil),                // 70: quorumhub.v1.PassedStep
-	(*SessionsEnded)(nil),             // 71: quorumhub.v1.SessionsEnded
-	(*SealingKeyAnnounced)(nil),       // 72: quorumhub.v1.SealingKeyAnnounced
-	(*SealingKeySwitched)(nil),        // 73: quorumhub.v1.SealingKeySwitched
-	(*SecretsReencrypted)(nil),        // 74: quorumhub.v1.SecretsReencrypted
-	(*SealingKeyRetired)(nil),         // 75: quorumhub.v1.SealingKeyRetired
-	(*TopicContentSet)(nil),           // 76: quorumhub.v1.TopicContentSet
-	(*TopicContent)(nil),              // 77: quorumhub.v1.TopicContent
-	(*SharedContentFetched)(nil),      // 78: quorumhub.v1.SharedContentFetched
-	(*SharedContentRevoked)(nil),      // 79: quorumhub.v1.SharedContentRevoked
-	(*EncryptionKeysEnding)(nil),      // 80: quorumhub.v1.EncryptionKeysEnding
-	(*EndingKey)(nil),                 // 81: quorumhub.v1.EndingKey
-	(*SharedContentRow)(nil),          // 82: quorumhub.v1.SharedContentRow
-	(*GatewayApplied)(nil),            // 83: quorumhub.v1.GatewayApplied
-	(*GatewayDocument)(nil),           // 84: quorumhub.v1.GatewayDocument
-	(*GatewaySecrets)(nil),            // 85: quorumhub.v1.GatewaySecrets
-	(*TopicLifecycle)(nil),            // 86: quorumhub.v1.TopicLifecycle
-	(*TopicLifecycleSet)(nil),         // 87: quorumhub.v1.TopicLifecycleSet
-	(*TopicsRetired)(nil),             // 88: quorumhub.v1.TopicsRetired
-	(*LogTrimmed)(nil),                // 89: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),                   // 90: quorumhub.v1.MetaRow
-	(*FormerTokenKey)(nil),            // 91: quorumhub.v1.FormerTokenKey
-	(*NodeResumed)(nil),               // 92: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),                  // 93: quorumhub.v1.TopicRow
-	(*StoredBytes)(nil),               // 94: quorumhub.v1.StoredBytes
-	(*SubscriptionRow)(nil),           // 95: quorumhub.v1.SubscriptionRow
-	(*GroupRow)(nil),                  // 96: quorumhub.v1.GroupRow
-	(*CursorRow)(nil),                 // 97: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),                // 98: quorumhub.v1.RequestRow
-	(*FailedRequestRow)(nil),          // 99: quorumhub.v1.FailedRequestRow
-	(*DeadLetterRow)(nil),             // 100: quorumhub.v1.DeadLetterRow
-	(*PendingBlobRow)(nil),            // 101: quorumhub.v1.PendingBlobRow
-	(*MessageBlobRow)(nil),            // 102: quorumhub.v1.MessageBlobRow
-	(*NodeRow)(nil),                   // 103: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),            // 104: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),                 // 105: quorumhub.v1.ApiKeyRow
-	(*AccessRuleRow)(nil),             // 106: quorumhub.v1.AccessRuleRow
-	(*QuotaRow)(nil),                  // 107: quorumhub.v1.QuotaRow
-	(*PrincipalRow)(nil),              // 108: quorumhub.v1.PrincipalRow
-	(*NonceRow)(nil),                  // 109: quorumhub.v1.NonceRow
-	(*SessionRow)(nil),                // 110: quorumhub.v1.SessionRow
-	(*OriginRow)(nil),                 // 111: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),               // 112: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),            // 113: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),               // 114: quorumhub.v1.EventResult
-	(*CallbackCredentialsRow)(nil),    // 115: quorumhub.v1.CallbackCredentialsRow
-	(*GatewayRow)(nil),                // 116: quorumhub.v1.GatewayRow
-	(*BatchPublished_Item)(nil),       // 117: quorumhub.v1.BatchPublished.Item
-	(*SecretsReencrypted_Item)(nil),   // 118: quorumhub.v1.SecretsReencrypted.Item
-	(*GatewayDocument_File)(nil),      // 119: quorumhub.v1.GatewayDocument.File
-	(*GatewaySecrets_Secret)(nil),     // 120: quorumhub.v1.GatewaySecrets.Secret
-	(*LogTrimmed_Range)(nil),          // 121: quorumhub.v1.LogTrimmed.Range
+	(NodeDrain)(0),                    // 7: quorumhub.v1.NodeDrain
+	(NodeRun)(0),                      // 8: quorumhub.v1.NodeRun
+	(FetchOutcome)(0),                 // 9: quorumhub.v1.FetchOutcome
+	(SessionEnd)(0),                   // 10: quorumhub.v1.SessionEnd
+	(*Entry)(nil),                     // 11: quorumhub.v1.Entry
+	(*Batch)(nil),                     // 12: quorumhub.v1.Batch
+	(*Proposal)(nil),                  // 13: quorumhub.v1.Proposal
+	(*Event)(nil),                     // 14: quorumhub.v1.Event
+	(*Caller)(nil),                    // 15: quorumhub.v1.Caller
+	(*ClusterInitialized)(nil),        // 16: quorumhub.v1.ClusterInitialized
+	(*NewClusterForced)(nil),          // 17: quorumhub.v1.NewClusterForced
+	(*FeatureLevelSet)(nil),           // 18: quorumhub.v1.FeatureLevelSet
+	(*TopicRegistered)(nil),           // 19: quorumhub.v1.TopicRegistered
+	(*TopicDeregistered)(nil),         // 20: quorumhub.v1.TopicDeregistered
+	(*MessagePublished)(nil),          // 21: quorumhub.v1.MessagePublished
+	(*Header)(nil),                    // 22: quorumhub.v1.Header
+	(*BatchPublished)(nil),            // 23: quorumhub.v1.BatchPublished
+	(*BlobPartAdded)(nil),             // 24: quorumhub.v1.BlobPartAdded
+	(*BlobPublished)(nil),             // 25: quorumhub.v1.BlobPublished
+	(*BlobsDropped)(nil),              // 26: quorumhub.v1.BlobsDropped
+	(*RetentionSet)(nil),              // 27: quorumhub.v1.RetentionSet
+	(*Retention)(nil),                 // 28: quorumhub.v1.Retention
+	(*SubscriptionRequested)(nil),     // 29: quorumhub.v1.SubscriptionRequested
+	(*FormerSecret)(nil),              // 30: quorumhub.v1.FormerSecret
+	(*ExtraField)(nil),                // 31: quorumhub.v1.ExtraField
+	(*SubscriptionOptions)(nil),       // 32: quorumhub.v1.SubscriptionOptions
+	(*SubscriptionRewound)(nil),       // 33: quorumhub.v1.SubscriptionRewound
+	(*SubscriptionPaused)(nil),        // 34: quorumhub.v1.SubscriptionPaused
+	(*SubscriptionSignatureSet)(nil),  // 35: quorumhub.v1.SubscriptionSignatureSet
+	(*RequestVerified)(nil),           // 36: quorumhub.v1.RequestVerified
+	(*Candidate)(nil),                 // 37: quorumhub.v1.Candidate
+	(*RequestFailed)(nil),             // 38: quorumhub.v1.RequestFailed
+	(*SubscriptionImported)(nil),      // 39: quorumhub.v1.SubscriptionImported
+	(*SubscriptionsEnded)(nil),        // 40: quorumhub.v1.SubscriptionsEnded
+	(*OwnerEnded)(nil),                // 41: quorumhub.v1.OwnerEnded
+	(*SubscriptionsReassigned)(nil),   // 42: quorumhub.v1.SubscriptionsReassigned
+	(*SubscriptionsAssigned)(nil),     // 43: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),                // 44: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),           // 45: quorumhub.v1.DeliveryResumed
+	(*NodeAdmitted)(nil),              // 46: quorumhub.v1.NodeAdmitted
+	(*NodeChanged)(nil),               // 47: quorumhub.v1.NodeChanged
+	(*NodeRunChanged)(nil),            // 48: quorumhub.v1.NodeRunChanged
+	(*NodeUrlsSet)(nil),               // 49: quorumhub.v1.NodeUrlsSet
+	(*CursorsAdvanced)(nil),           // 50: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                    // 51: quorumhub.v1.Cursor
+	(*OpenMessage)(nil),               // 52: quorumhub.v1.OpenMessage
+	(*MessageDeadLettered)(nil),       // 53: quorumhub.v1.MessageDeadLettered
+	(*Attempt)(nil),                   // 54: quorumhub.v1.Attempt
+	(*DeadLetterReplayRequested)(nil), // 55: quorumhub.v1.DeadLetterReplayRequested
+	(*DeadLettersReplayed)(nil),       // 56: quorumhub.v1.DeadLettersReplayed
+	(*ReplayResult)(nil),              // 57: quorumhub.v1.ReplayResult
+	(*DeadLettersDropped)(nil),        // 58: quorumhub.v1.DeadLettersDropped
+	(*CallbackCredentialsSet)(nil),    // 59: quorumhub.v1.CallbackCredentialsSet
+	(*TopicPinged)(nil),               // 60: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),              // 61: quorumhub.v1.TopicFetched
+	(*ApiKeyCreated)(nil),             // 62: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),             // 63: quorumhub.v1.ApiKeyRevoked
+	(*ApiKeysExpired)(nil),            // 64: quorumhub.v1.ApiKeysExpired
+	(*AccessRuleSet)(nil),             // 65: quorumhub.v1.AccessRuleSet
+	(*AccessRuleRemoved)(nil),         // 66: quorumhub.v1.AccessRuleRemoved
+	(*QuotaSet)(nil),                  // 67: quorumhub.v1.QuotaSet
+	(*QuotaRemoved)(nil),              // 68: quorumhub.v1.QuotaRemoved
+	(*NonceClaimed)(nil),              // 69: quorumhub.v1.NonceClaimed
+	(*SessionStarted)(nil),            // 70: quorumhub.v1.SessionStarted
+	(*PassedStep)(nil),                // 71: quorumhub.v1.PassedStep
+	(*SessionsEnded)(nil),             // 72: quorumhub.v1.SessionsEnded
+	(*SealingKeyAnnounced)(nil),       // 73: quorumhub.v1.SealingKeyAnnounced
+	(*SealingKeySwitched)(nil),        // 74: quorumhub.v1.SealingKeySwitched
+	(*SecretsReencrypted)(nil),        // 75: quorumhub.v1.SecretsReencrypted
+	(*SealingKeyRetired)(nil),         // 76: quorumhub.v1.SealingKeyRetired
+	(*TopicContentSet)(nil),           // 77: quorumhub.v1.TopicContentSet
+	(*TopicContent)(nil),              // 78: quorumhub.v1.TopicContent
+	(*SharedContentFetched)(nil),      // 79: quorumhub.v1.SharedContentFetched
+	(*SharedContentRevoked)(nil),      // 80: quorumhub.v1.SharedContentRevoked
+	(*EncryptionKeysEnding)(nil),      // 81: quorumhub.v1.EncryptionKeysEnding
+	(*EndingKey)(nil),                 // 82: quorumhub.v1.EndingKey
+	(*SharedContentRow)(nil),          // 83: quorumhub.v1.SharedContentRow
+	(*GatewayApplied)(nil),            // 84: quorumhub.v1.GatewayApplied
+	(*GatewayDocument)(nil),           // 85: quorumhub.v1.GatewayDocument
+	(*GatewaySecrets)(nil),            // 86: quorumhub.v1.GatewaySecrets
+	(*TopicLifecycle)(nil),            // 87: quorumhub.v1.TopicLifecycle
+	(*TopicLifecycleSet)(nil),         // 88: quorumhub.v1.TopicLifecycleSet
+	(*TopicsRetired)(nil),             // 89: quorumhub.v1.TopicsRetired
+	(*LogTrimmed)(nil),                // 90: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),                   // 91: quorumhub.v1.MetaRow
+	(*FormerTokenKey)(nil),            // 92: quorumhub.v1.FormerTokenKey
+	(*NodeResumed)(nil),               // 93: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),                  // 94: quorumhub.v1.TopicRow
+	(*StoredBytes)(nil),               // 95: quorumhub.v1.StoredBytes
+	(*SubscriptionRow)(nil),           // 96: quorumhub.v1.SubscriptionRow
+	(*GroupRow)(nil),                  // 97: quorumhub.v1.GroupRow
+	(*CursorRow)(nil),                 // 98: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),                // 99: quorumhub.v1.RequestRow
+	(*FailedRequestRow)(nil),          // 100: quorumhub.v1.FailedRequestRow
+	(*DeadLetterRow)(nil),             // 101: quorumhub.v1.DeadLetterRow
+	(*PendingBlobRow)(nil),            // 102: quorumhub.v1.PendingBlobRow
+	(*MessageBlobRow)(nil),            // 103: quorumhub.v1.MessageBlobRow
+	(*NodeRow)(nil),                   // 104: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),            // 105: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),                 // 106: quorumhub.v1.ApiKeyRow
+	(*AccessRuleRow)(nil),             // 107: quorumhub.v1.AccessRuleRow
+	(*QuotaRow)(nil),                  // 108: quorumhub.v1.QuotaRow
+	(*PrincipalRow)(nil),              // 109: quorumhub.v1.PrincipalRow
+	(*NonceRow)(nil),                  // 110: quorumhub.v1.NonceRow
+	(*SessionRow)(nil),                // 111: quorumhub.v1.SessionRow
+	(*OriginRow)(nil),                 // 112: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),               // 113: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),            // 114: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),               // 115: quorumhub.v1.EventResult
+	(*CallbackCredentialsRow)(nil),    // 116: quorumhub.v1.CallbackCredentialsRow
+	(*GatewayRow)(nil),                // 117: quorumhub.v1.GatewayRow
+	(*BatchPublished_Item)(nil),       // 118: quorumhub.v1.BatchPublished.Item
+	(*SecretsReencrypted_Item)(nil),   // 119: quorumhub.v1.SecretsReencrypted.Item
+	(*GatewayDocument_File)(nil),      // 120: quorumhub.v1.GatewayDocument.File
+	(*GatewaySecrets_Secret)(nil),     // 121: quorumhub.v1.GatewaySecrets.Secret
+	(*LogTrimmed_Range)(nil),          // 122: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
-	11,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
-	12,  // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
-	13,  // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
-	15,  // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
-	18,  // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
-	19,  // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
-	20,  // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
-	28,  // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
-	35,  // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
-	37,  // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
-	39,  // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
-	49,  // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
-	52,  // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	59,  // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	60,  // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	89,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
-	42,  // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
-	44,  // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	45,  // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
-	46,  // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
-	47,  // 20: quorumhub.v1.Event.node_run_changed:type_name -> quorumhub.v1.NodeRunChanged
-	17,  // 21: quorumhub.v1.Event.feature_level_set:type_name -> quorumhub.v1.FeatureLevelSet
-	61,  // 22: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
-	62,  // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
-	64,  // 24: quorumhub.v1.Event.access_rule_set:type_name -> quorumhub.v1.AccessRuleSet
-	65,  // 25: quorumhub.v1.Event.access_rule_removed:type_name -> quorumhub.v1.AccessRuleRemoved
-	68,  // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
-	32,  // 27: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
-	33,  // 28: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
-	22,  // 29: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
-	23,  // 30: quorumhub.v1.Event.blob_part_added:type_name -> quorumhub.v1.BlobPartAdded
-	24,  // 31: quorumhub.v1.Event.blob_published:type_name -> quorumhub.v1.BlobPublished
-	25,  // 32: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
-	26,  // 33: quorumhub.v1.Event.retention_set:type_name -> quorumhub.v1.RetentionSet
-	54,  // 34: quorumhub.v1.Event.dead_letter_replay_requested:type_name -> quorumhub.v1.DeadLetterReplayRequested
-	55,  // 35: quorumhub.v1.Event.dead_letters_replayed:type_name -> quorumhub.v1.DeadLettersReplayed
-	57,  // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
-	16,  // 37: quorumhub.v1.Event.new_cluster_forced:type_name -> quorumhub.v1.NewClusterForced
-	72,  // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
-	73,  // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
-	74,  // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
-	75,  // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
-	38,  // 42: quorumhub.v1.Event.subscription_imported:type_name -> quorumhub.v1.SubscriptionImported
-	63,  // 43: quorumhub.v1.Event.api_keys_expired:type_name -> quorumhub.v1.ApiKeysExpired
-	40,  // 44: quorumhub.v1.Event.owner_ended:type_name -> quorumhub.v1.OwnerEnded
-	41,  // 45: quorumhub.v1.Event.subscriptions_reassigned:type_name -> quorumhub.v1.SubscriptionsReassigned
-	58,  // 46: quorumhub.v1.Event.callback_credentials_set:type_name -> quorumhub.v1.CallbackCredentialsSet
-	48,  // 47: quorumhub.v1.Event.node_urls_set:type_name -> quorumhub.v1.NodeUrlsSet
-	34,  // 48: quorumhub.v1.Event.subscription_signature_set:type_name -> quorumhub.v1.SubscriptionSignatureSet
-	83,  // 49: quorumhub.v1.Event.gateway_applied:type_name -> quorumhub.v1.GatewayApplied
-	87,  // 50: quorumhub.v1.Event.topic_lifecycle_set:type_name -> quorumhub.v1.TopicLifecycleSet
-	88,  // 51: quorumhub.v1.Event.topics_retired:type_name -> quorumhub.v1.TopicsRetired
-	66,  // 52: quorumhub.v1.Event.quota_set:type_name -> quorumhub.v1.QuotaSet
-	67,  // 53: quorumhub.v1.Event.quota_removed:type_name -> quorumhub.v1.QuotaRemoved
-	76,  // 54: quorumhub.v1.Event.topic_content_set:type_name -> quorumhub.v1.TopicContentSet
-	78,  // 55: quorumhub.v1.Event.shared_content_fetched:type_name -> quorumhub.v1.SharedContentFetched
-	79,  // 56: quorumhub.v1.Event.shared_content_revoked:type_name -> quorumhub.v1.SharedContentRevoked
-	80,  // 57: quorumhub.v1.Event.encryption_keys_ending:type_name -> quorumhub.v1.EncryptionKeysEnding
-	69,  // 58: quorumhub.v1.Event.session_started:type_name -> quorumhub.v1.SessionStarted
-	71,  // 59: quorumhub.v1.Event.sessions_ended:type_name -> quorumhub.v1.SessionsEnded
+	12,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
+	13,  // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
+	14,  // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
+	16,  // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
+	19,  // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
+	20,  // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
+	21,  // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
+	29,  // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
+	36,  // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
+	38,  // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
+	40,  // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
+	50,  // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
+	53,  // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
+	60,  // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	61,  // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	90,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	43,  // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
+	45,  // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
+	46,  // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
+	47,  // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
+	48,  // 20: quorumhub.v1.Event.node_run_changed:type_name -> quorumhub.v1.NodeRunChanged
+	18,  // 21: quorumhub.v1.Event.feature_level_set:type_name -> quorumhub.v1.FeatureLevelSet
+	62,  // 22: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	63,  // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	65,  // 24: quorumhub.v1.Event.access_rule_set:type_name -> quorumhub.v1.AccessRuleSet
+	66,  // 25: quorumhub.v1.Event.access_rule_removed:type_name -> quorumhub.v1.AccessRuleRemoved
+	69,  // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	33,  // 27: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
+	34,  // 28: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
+	23,  // 29: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
+	24,  // 30: quorumhub.v1.Event.blob_part_added:type_name -> quorumhub.v1.BlobPartAdded
+	25,  // 31: quorumhub.v1.Event.blob_published:type_name -> quorumhub.v1.BlobPublished
+	26,  // 32: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
+	27,  // 33: quorumhub.v1.Event.retention_set:type_name -> quorumhub.v1.RetentionSet
+	55,  // 34: quorumhub.v1.Event.dead_letter_replay_requested:type_name -> quorumhub.v1.DeadLetterReplayRequested
+	56,  // 35: quorumhub.v1.Event.dead_letters_replayed:type_name -> quorumhub.v1.DeadLettersReplayed
+	58,  // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	17,  // 37: quorumhub.v1.Event.new_cluster_forced:type_name -> quorumhub.v1.NewClusterForced
+	73,  // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
+	74,  // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
+	75,  // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
+	76,  // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
+	39,  // 42: quorumhub.v1.Event.subscription_imported:type_name -> quorumhub.v1.SubscriptionImported
+	64,  // 43: quorumhub.v1.Event.api_keys_expired:type_name -> quorumhub.v1.ApiKeysExpired
+	41,  // 44: quorumhub.v1.Event.owner_ended:type_name -> quorumhub.v1.OwnerEnded
+	42,  // 45: quorumhub.v1.Event.subscriptions_reassigned:type_name -> quorumhub.v1.SubscriptionsReassigned
+	59,  // 46: quorumhub.v1.Event.callback_credentials_set:type_name -> quorumhub.v1.CallbackCredentialsSet
+	49,  // 47: quorumhub.v1.Event.node_urls_set:type_name -> quorumhub.v1.NodeUrlsSet
+	35,  // 48: quorumhub.v1.Event.subscription_signature_set:type_name -> quorumhub.v1.SubscriptionSignatureSet
+	84,  // 49: quorumhub.v1.Event.gateway_applied:type_name -> quorumhub.v1.GatewayApplied
+	88,  // 50: quorumhub.v1.Event.topic_lifecycle_set:type_name -> quorumhub.v1.TopicLifecycleSet
+	89,  // 51: quorumhub.v1.Event.topics_retired:type_name -> quorumhub.v1.TopicsRetired
+	67,  // 52: quorumhub.v1.Event.quota_set:type_name -> quorumhub.v1.QuotaSet
+	68,  // 53: quorumhub.v1.Event.quota_removed:type_name -> quorumhub.v1.QuotaRemoved
+	77,  // 54: quorumhub.v1.Event.topic_content_set:type_name -> quorumhub.v1.TopicContentSet
+	79,  // 55: quorumhub.v1.Event.shared_content_fetched:type_name -> quorumhub.v1.SharedContentFetched
+	80,  // 56: quorumhub.v1.Event.shared_content_revoked:type_name -> quorumhub.v1.SharedContentRevoked
+	81,  // 57: quorumhub.v1.Event.encryption_keys_ending:type_name -> quorumhub.v1.EncryptionKeysEnding
+	70,  // 58: quorumhub.v1.Event.session_started:type_name -> quorumhub.v1.SessionStarted
+	72,  // 59: quorumhub.v1.Event.sessions_ended:type_name -> quorumhub.v1.SessionsEnded
 	0,   // 60: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
-	14,  // 61: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
-	21,  // 62: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
-	14,  // 63: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
-	117, // 64: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	14,  // 65: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
-	14,  // 66: quorumhub.v1.BlobPartAdded.caller:type_name -> quorumhub.v1.Caller
-	21,  // 67: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
-	14,  // 68: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
-	27,  // 69: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
+	15,  // 61: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
+	22,  // 62: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
+	15,  // 63: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
+	118, // 64: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	15,  // 65: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
+	15,  // 66: quorumhub.v1.BlobPartAdded.caller:type_name -> quorumhub.v1.Caller
+	22,  // 67: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
+	15,  // 68: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
+	28,  // 69: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
 	1,   // 70: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	31,  // 71: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	30,  // 72: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	14,  // 73: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
+	32,  // 71: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	31,  // 72: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	15,  // 73: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
 	2,   // 74: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
 	3,   // 75: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
-	36,  // 76: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	28,  // 77: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
+	37,  // 76: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	29,  // 77: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
 	4,   // 78: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
 	3,   // 79: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
-	43,  // 80: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	44,  // 80: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
 	5,   // 81: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
 	6,   // 82: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	7,   // 83: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
-	50,  // 84: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	51,  // 85: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
-	50,  // 86: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
-	53,  // 87: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	56,  // 88: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
-	53,  // 89: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
-	14,  // 90: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
-	8,   // 91: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	14,  // 92: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
-	14,  // 93: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
-	70,  // 94: quorumhub.v1.SessionStarted.passed:type_name -> quorumhub.v1.PassedStep
-	9,   // 95: quorumhub.v1.SessionsEnded.reason:type_name -> quorumhub.v1.SessionEnd
-	118, // 96: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
-	77,  // 97: quorumhub.v1.TopicContentSet.content:type_name -> quorumhub.v1.TopicContent
-	81,  // 98: quorumhub.v1.EncryptionKeysEnding.keys:type_name -> quorumhub.v1.EndingKey
-	119, // 99: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
-	120, // 100: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
-	86,  // 101: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
-	121, // 102: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	92,  // 103: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	91,  // 104: quorumhub.v1.MetaRow.former_token_keys:type_name -> quorumhub.v1.FormerTokenKey
-	27,  // 105: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
-	86,  // 106: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
-	77,  // 107: quorumhub.v1.TopicRow.content:type_name -> quorumhub.v1.TopicContent
-	94,  // 108: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
-	31,  // 109: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	29,  // 110: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
-	30,  // 111: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	3,   // 112: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
-	31,  // 113: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	97,  // 114: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	50,  // 115: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	28,  // 116: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	1,   // 117: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
-	28,  // 118: quorumhub.v1.FailedRequestRow.asked:type_name -> quorumhub.v1.SubscriptionRequested
-	53,  // 119: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	5,   // 120: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	61,  // 121: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	64,  // 122: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
-	66,  // 123: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
-	70,  // 124: quorumhub.v1.SessionRow.passed:type_name -> quorumhub.v1.PassedStep
-	112, // 125: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	113, // 126: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	114, // 127: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	58,  // 128: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
-	83,  // 129: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
-	130, // [130:130] is the sub-list for method output_type
-	130, // [130:130] is the sub-list for method input_type
-	130, // [130:130] is the sub-list for extension type_name
-	130, // [130:130] is the sub-list for extension extendee
-	0,   // [0:130] is the sub-list for field type_name
+	7,   // 83: quorumhub.v1.NodeChanged.drain:type_name -> quorumhub.v1.NodeDrain
+	8,   // 84: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
+	51,  // 85: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	52,  // 86: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
+	51,  // 87: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
+	54,  // 88: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	57,  // 89: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
+	54,  // 90: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
+	15,  // 91: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
+	9,   // 92: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	15,  // 93: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
+	15,  // 94: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
+	71,  // 95: quorumhub.v1.SessionStarted.passed:type_name -> quorumhub.v1.PassedStep
+	10,  // 96: quorumhub.v1.SessionsEnded.reason:type_name -> quorumhub.v1.SessionEnd
+	119, // 97: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
+	78,  // 98: quorumhub.v1.TopicContentSet.content:type_name -> quorumhub.v1.TopicContent
+	82,  // 99: quorumhub.v1.EncryptionKeysEnding.keys:type_name -> quorumhub.v1.EndingKey
+	120, // 100: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
+	121, // 101: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
+	87,  // 102: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	122, // 103: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	93,  // 104: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	92,  // 105: quorumhub.v1.MetaRow.former_token_keys:type_name -> quorumhub.v1.FormerTokenKey
+	28,  // 106: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	87,  // 107: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	78,  // 108: quorumhub.v1.TopicRow.content:type_name -> quorumhub.v1.TopicContent
+	95,  // 109: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
+	32,  // 110: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	30,  // 111: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
+	31,  // 112: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	3,   // 113: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
+	32,  // 114: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	98,  // 115: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	51,  // 116: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	29,  // 117: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	1,   // 118: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
+	29,  // 119: quorumhub.v1.FailedRequestRow.asked:type_name -> quorumhub.v1.SubscriptionRequested
+	54,  // 120: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	5,   // 121: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	62,  // 122: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	65,  // 123: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
+	67,  // 124: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
+	71,  // 125: quorumhub.v1.SessionRow.passed:type_name -> quorumhub.v1.PassedStep
+	113, // 126: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	114, // 127: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	115, // 128: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	59,  // 129: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
+	84,  // 130: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
+	131, // [131:131] is the sub-list for method output_type
+	131, // [131:131] is the sub-list for method input_type
+	131, // [131:131] is the sub-list for extension type_name
+	131, // [131:131] is the sub-list for extension extendee
+	0,   // [0:131] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -11026,7 +11100,7 @@ func file_hub_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
-			NumEnums:      10,
+			NumEnums:      11,
 			NumMessages:   112,
 			NumExtensions: 0,
 			NumServices:   0,
