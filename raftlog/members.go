@@ -142,7 +142,7 @@ func (n *Node) Members() []Member {
 				m.Contact = -1
 			}
 			m.Description = n.opts.Describe()
-			m.AppliedIndex, m.StateHash = n.position()
+			m.AppliedIndex, m.StateHash = n.store.AppliedHash()
 			m.FeatureLevel = n.level
 		} else {
 			m.Silent, m.Contact = time.Since(n.view.since), -1
@@ -202,18 +202,6 @@ func (v *clusterView) aliveLocked(id string, leads bool) bool {
 	return seen != nil && !seen.asked.IsZero() && time.Since(seen.asked) < silence && (!leads || v.failing[id].IsZero())
 }
 
-// position returns the applied index and the state's hash at that index.
-func (n *Node) position() (index, hash uint64) {
-	for range 10 {
-		index = n.store.Applied().Index
-		n.store.View(func(s *hub.State) { hash = s.Hash() })
-		if n.store.Applied().Index == index {
-			break
-		}
-	}
-	return index, hash
-}
-
 // CaughtUp reports whether this node leads, or follows a leader and has applied all but the newest of the leader's entries.
 func (n *Node) CaughtUp() bool {
 	id := n.LeaderID()
@@ -235,7 +223,7 @@ func (n *Node) handleStatus() (status byte, out []byte) {
 	if a.Contact == math.MaxInt64 {
 		a.Contact = -1
 	}
-	a.Applied, a.Hash = n.position()
+	a.Applied, a.Hash = n.store.AppliedHash()
 	a.LastTerm, _ = strconv.ParseUint(n.raft.Stats()["last_log_term"], 10, 64)
 	out, err := json.Marshal(a)
 	if err != nil {

@@ -25,31 +25,31 @@ func (f *fixture) sub(t *testing.T, id hub.SubscriptionID) (sub hub.Subscription
 // What is done on a page is done once, is counted before it destroys anything, and the next page says what was done.
 func TestConsoleActsOnSubscriptions(t *testing.T) {
 	f, d := troubled(t)
-	body, _ := f.act(t, "/subscriptions/s-2/resume", 303)
+	body, _ := f.does(t, "/subscriptions/s-2/resume", 303)
 	shows(t, body, "Its deliveries go on where they stopped.", "Pause")
 	if sub, _ := f.sub(t, 2); sub.Paused {
 		t.Error("it is still paused")
 	}
-	body, _ = f.act(t, "/subscriptions/s-3/rewind", 200, "to", "2")
+	body, _ = f.does(t, "/subscriptions/s-3/rewind", 200, "to", "2")
 	shows(t, body, "Move s-3 to 2", "It goes on with message 2. 4 messages are sent again, and no message is skipped.")
 	if sub, _ := f.sub(t, 3); sub.Cursor.Offset != 5 {
 		t.Error("it moved before it was confirmed")
 	}
-	body, _ = f.act(t, "/subscriptions/s-3/rewind", 303, "to", "2", "confirm", "yes")
+	body, _ = f.does(t, "/subscriptions/s-3/rewind", 303, "to", "2", "confirm", "yes")
 	shows(t, body, "It goes on with message 2: 4 messages are sent again, no message is skipped.")
 	if sub, _ := f.sub(t, 3); sub.Cursor.Offset != 1 {
 		t.Errorf("the cursor is at %d", sub.Cursor.Offset)
 	}
 	// What skips messages needs the name typed.
-	body, _ = f.act(t, "/subscriptions/s-3/rewind", 422, "to", "latest", "confirm", "yes")
+	body, _ = f.does(t, "/subscriptions/s-3/rewind", 422, "to", "latest", "confirm", "yes")
 	shows(t, body, "4 messages are skipped", "Type s-3 to go on")
-	f.act(t, "/subscriptions/s-3/rewind", 303, "to", "latest", "confirm", "s-3")
-	f.act(t, "/subscriptions/s-3/rewind", 400, "to", "yesterday")
+	f.does(t, "/subscriptions/s-3/rewind", 303, "to", "latest", "confirm", "s-3")
+	f.does(t, "/subscriptions/s-3/rewind", 400, "to", "yesterday")
 
-	body, _ = f.act(t, "/subscriptions/s-1/signature", 303, "method", "sha512")
+	body, _ = f.does(t, "/subscriptions/s-1/signature", 303, "method", "sha512")
 	shows(t, body, "From now on it is signed with sha512.")
-	f.act(t, "/subscriptions/s-1/signature", 400, "method", "md5")
-	f.act(t, "/subscriptions/s-1/headers", 303, "name", "X-Api-Key", "value", "top-s3cret")
+	f.does(t, "/subscriptions/s-1/signature", 400, "method", "md5")
+	f.does(t, "/subscriptions/s-1/headers", 303, "name", "X-Api-Key", "value", "top-s3cret")
 	var set []hub.CallbackCredentials
 	f.ledger.View(func(s *hub.State) { set = s.CallbackCredentials() })
 	if len(set) != 1 || set[0].Pattern != "https://failing.example/cb" {
@@ -59,34 +59,34 @@ func TestConsoleActsOnSubscriptions(t *testing.T) {
 		t.Error("the page shows the header's value")
 	}
 
-	body, _ = f.act(t, "/subscriptions/s-1/test", 200)
+	body, _ = f.does(t, "/subscriptions/s-1/test", 200)
 	shows(t, body, "A test message was not acknowledged", "503", "The endpoint itself has failed", "no header and no body of it")
-	body, _ = f.act(t, "/subscriptions/s-1/redeliver", 200, "message", "1-3")
+	body, _ = f.does(t, "/subscriptions/s-1/redeliver", 200, "message", "1-3")
 	shows(t, body, "Message 1-2 was not acknowledged") // as the owner answers in this test
 	if len(d.sent) != 2 || d.sent[0].Offset != 0 || d.sent[1].Offset != 3 {
 		t.Errorf("sent %+v", d.sent)
 	}
-	f.act(t, "/subscriptions/s-1/redeliver", 400, "message", "x")
+	f.does(t, "/subscriptions/s-1/redeliver", 400, "message", "x")
 
-	body, _ = f.act(t, "/subscriptions/s-1/end", 200)
+	body, _ = f.does(t, "/subscriptions/s-1/end", 200)
 	shows(t, body, "End s-1", "3 messages are not delivered any more", "Type s-1 to go on")
-	f.act(t, "/subscriptions/s-1/end", 422, "confirm", "s-2")
+	f.does(t, "/subscriptions/s-1/end", 422, "confirm", "s-2")
 	if _, there := f.sub(t, 1); !there {
 		t.Fatal("it ended with the wrong name typed")
 	}
-	body, _ = f.act(t, "/subscriptions/s-1/end", 303, "confirm", "s-1")
+	body, _ = f.does(t, "/subscriptions/s-1/end", 303, "confirm", "s-1")
 	shows(t, body, "s-1 has ended", "1–2 of 2")
-	f.act(t, "/subscriptions/s-1/pause", 404)
+	f.does(t, "/subscriptions/s-1/pause", 404)
 }
 
 func TestConsoleActsOnTopics(t *testing.T) {
 	f, _ := troubled(t)
-	body, _ := f.act(t, "/register", 303, "topic", "orders/eu")
+	body, _ := f.does(t, "/register", 303, "topic", "orders/eu")
 	shows(t, body, "orders/eu is registered.", "Nothing has been published to it yet, and nobody is subscribed.")
-	f.act(t, "/register", 409, "topic", "orders/eu")
-	body, _ = f.act(t, "/publish", 303, "topic", "orders/eu", "body", ` {"a": 1}`, "content_type", "auto", "key", "k1")
+	f.does(t, "/register", 409, "topic", "orders/eu")
+	body, _ = f.does(t, "/publish", 303, "topic", "orders/eu", "body", ` {"a": 1}`, "content_type", "auto", "key", "k1")
 	shows(t, body, "Published as message 2-1.", "application/json")
-	body, _ = f.act(t, "/publish", 303, "topic", "orders/eu", "body", ` {"a": 1}`, "content_type", "auto", "key", "k1")
+	body, _ = f.does(t, "/publish", 303, "topic", "orders/eu", "body", ` {"a": 1}`, "content_type", "auto", "key", "k1")
 	shows(t, body, "It was published before, under the same key, as message 2-1; nothing was published now.")
 
 	var form bytes.Buffer
@@ -103,24 +103,24 @@ func TestConsoleActsOnTopics(t *testing.T) {
 	}
 	shows(t, f.page(t, "/messages/2-2"), "image/png", "shown as bytes", "89 50 4e 47 00")
 
-	f.act(t, "/topics/orders/eu", 303, "act", "limits", "max_age", "7d", "max_bytes", "10MiB")
+	f.does(t, "/topics/orders/eu", 303, "act", "limits", "max_age", "7d", "max_bytes", "10MiB")
 	shows(t, f.page(t, "/topics/orders/eu"), "kept for 7d, up to 10.0 MiB")
-	f.act(t, "/topics/orders/eu", 400, "act", "limits", "max_age", "soon")
-	f.act(t, "/topics/orders/eu", 400, "act", "limits", "max_bytes", "much")
-	f.act(t, "/topics/orders/eu", 303, "act", "limits")
+	f.does(t, "/topics/orders/eu", 400, "act", "limits", "max_age", "soon")
+	f.does(t, "/topics/orders/eu", 400, "act", "limits", "max_bytes", "much")
+	f.does(t, "/topics/orders/eu", 303, "act", "limits")
 	shows(t, f.page(t, "/topics/orders/eu"), "kept as the hub's")
-	body, _ = f.act(t, "/topics/orders/eu", 303, "act", "life", "status", "deprecated", "sunset", "2036-12-31", "successor", "news")
+	body, _ = f.does(t, "/topics/orders/eu", 303, "act", "life", "status", "deprecated", "sunset", "2036-12-31", "successor", "news")
 	shows(t, body, "It is deprecated, and ends on 31 December 2036.", "deprecated")
-	body, _ = f.act(t, "/topics/orders/eu", 303, "act", "life", "status", "active")
+	body, _ = f.does(t, "/topics/orders/eu", 303, "act", "life", "status", "active")
 	shows(t, body, "-It is deprecated,")
-	body, _ = f.act(t, "/topics/news", 200, "act", "life", "status", "retired")
+	body, _ = f.does(t, "/topics/news", 200, "act", "life", "status", "retired")
 	shows(t, body, "Retire news", "delivered to its 3 subscriptions")
-	f.act(t, "/topics/news", 303, "act", "life", "status", "retired", "confirm", "news")
-	f.act(t, "/publish", 410, "topic", "news", "body", "x")
+	f.does(t, "/topics/news", 303, "act", "life", "status", "retired", "confirm", "news")
+	f.does(t, "/publish", 410, "topic", "news", "body", "x")
 
-	body, _ = f.act(t, "/deregister", 200, "topic", "news")
+	body, _ = f.does(t, "/deregister", 200, "topic", "news")
 	shows(t, body, "Remove news", "5 messages are deleted, and 3 subscriptions end")
-	body, _ = f.act(t, "/deregister", 303, "topic", "news", "confirm", "news")
+	body, _ = f.does(t, "/deregister", 303, "topic", "news", "confirm", "news")
 	shows(t, body, "news is removed.")
 	if status, _, _ := f.browse("/console/topics/news"); status != http.StatusNotFound {
 		t.Errorf("it is still there: %d", status)
@@ -140,12 +140,12 @@ func TestConsoleActsOnAllThatMatches(t *testing.T) {
 	}
 	shows(t, f.page(t, "/dead-letters?status=404"), "1–50 of 101", "All 101 that match")
 	shows(t, f.page(t, "/dead-letters?status=404&page=3"), "101–101 of 101")
-	body, _ := f.act(t, "/dead-letters/replay", 200, "status", "404", "subscription", "s-2")
+	body, _ := f.does(t, "/dead-letters/replay", 200, "status", "404", "subscription", "s-2")
 	shows(t, body, "Replay 100 dead letters", "status: 404", "subscription: s-2", "marked as a replay")
 	if !strings.Contains(body, `name="expect" value="100"`) {
 		t.Errorf("the form does not say how many were counted: %s", body)
 	}
-	body, w := f.act(t, "/dead-letters/replay", 303, "status", "404", "subscription", "s-2", "expect", "100", "confirm", "yes")
+	body, w := f.does(t, "/dead-letters/replay", 303, "status", "404", "subscription", "s-2", "expect", "100", "confirm", "yes")
 	shows(t, body, "100 dead letters will be replayed.", "100 dead letters wait for its turn", "0 of 100 have been tried", "replaying")
 	if n := f.replaying(); n != 100 {
 		t.Errorf("%d are marked, not only those of the page", n)
@@ -163,22 +163,22 @@ func TestConsoleActsOnAllThatMatches(t *testing.T) {
 	}
 
 	// What has changed since it was counted is not done.
-	f.act(t, "/dead-letters/drop", 409, "status", "500", "expect", "11", "confirm", "drop 11")
-	body, _ = f.act(t, "/dead-letters/drop", 200, "status", "500")
+	f.does(t, "/dead-letters/drop", 409, "status", "500", "expect", "11", "confirm", "drop 11")
+	body, _ = f.does(t, "/dead-letters/drop", 200, "status", "500")
 	shows(t, body, "Drop 10 dead letters", "for good", "Type drop 10 to go on")
-	f.act(t, "/dead-letters/drop", 422, "status", "500", "expect", "10", "confirm", "yes")
-	body, _ = f.act(t, "/dead-letters/drop", 303, "status", "500", "expect", "10", "confirm", "drop 10")
+	f.does(t, "/dead-letters/drop", 422, "status", "500", "expect", "10", "confirm", "yes")
+	body, _ = f.does(t, "/dead-letters/drop", 303, "status", "500", "expect", "10", "confirm", "drop 10")
 	shows(t, body, "10 dead letters dropped.")
-	body, _ = f.act(t, "/dead-letters/replay", 303, "status", "500")
+	body, _ = f.does(t, "/dead-letters/replay", 303, "status", "500")
 	shows(t, body, "No dead letter matches the filters; nothing was done.")
 	if lines := strings.Count(want(t, f.send("GET", "/console/dead-letters/export?status=404", ""), 200), "\n"); lines != 71 {
 		t.Errorf("exported %d lines", lines)
 	}
 
-	body, _ = f.act(t, "/dead-letters/d-1/replay", 303)
+	body, _ = f.does(t, "/dead-letters/d-1/replay", 303)
 	shows(t, body, "It will be replayed.", "It waits for its replay")
-	f.act(t, "/dead-letters/d-1/drop", 422, "confirm", "d-2")
-	body, _ = f.act(t, "/dead-letters/d-1/drop", 303, "confirm", "d-1")
+	f.does(t, "/dead-letters/d-1/drop", 422, "confirm", "d-2")
+	body, _ = f.does(t, "/dead-letters/d-1/drop", 303, "confirm", "d-1")
 	shows(t, body, "d-1 is dropped.")
 }
 
@@ -196,13 +196,13 @@ func TestConsoleAsksAgain(t *testing.T) {
 	shows(t, page, "r-4", "failed", "the answer was not the challenge", "(3 calls)", "must answer a GET with the value of hub.challenge", "r-5", "pending")
 	shows(t, f.page(t, "/requests?state=failed"), "r-4", "-r-5")
 	shows(t, f.page(t, "/requests?callback=slow"), "r-5", "-r-4")
-	body, _ := f.act(t, "/requests/r-4/ask", 303)
+	body, _ := f.does(t, "/requests/r-4/ask", 303)
 	shows(t, body, "r-4 is asked again, as r-6.", "r-6")
 	f.ledger.verify(t)
 	f.ledger.verify(t)
 	shows(t, f.page(t, "/subscriptions?callback=late"), "https://late.example/cb")
-	f.act(t, "/requests/r-99/ask", 404)
-	f.act(t, "/requests/x/ask", 404)
+	f.does(t, "/requests/r-99/ask", 404)
+	f.does(t, "/requests/x/ask", 404)
 }
 
 // Each list can be had whole, for a spreadsheet, which takes nothing in it for a formula.
@@ -302,18 +302,18 @@ func TestConsoleShowsOnlyWhatOneMaySee(t *testing.T) {
 	// Acts.
 	for path, fields := range map[string][]string{"/subscriptions/s-1/pause": nil, "/subscriptions/s-1/resume": nil, "/subscriptions/s-1/end": {"confirm", "s-1"}, "/subscriptions/s-1/rewind": {"to", "earliest", "confirm", "yes"},
 		"/subscriptions/s-1/test": nil, "/subscriptions/s-1/redeliver": {"message", "1-2"}, "/requests/r-3/ask": nil} {
-		o.actAs(t, o.bob, path, 404, fields...)
+		o.doesAs(t, o.bob, path, 404, fields...)
 	}
 	for path, fields := range map[string][]string{"/subscriptions/s-2/signature": {"method", "sha1"}, "/subscriptions/s-2/headers": {"name", "A", "value", "b"}, "/dead-letters/replay": {"confirm", "yes"}, "/dead-letters/drop": {"confirm", "drop 2"},
 		"/dead-letters/d-2/replay": nil, "/dead-letters/d-2/drop": {"confirm", "d-2"}, "/topics/orders/eu": {"act", "limits", "max_age", "1h"}, "/register": {"topic", "mine"}, "/publish": {"topic", "secret", "body", "x"}} {
-		o.actAs(t, o.bob, path, 403, fields...)
+		o.doesAs(t, o.bob, path, 403, fields...)
 	}
-	o.actAs(t, stranger, "/deregister", 404, "topic", "orders/eu", "confirm", "orders/eu")
+	o.doesAs(t, stranger, "/deregister", 404, "topic", "orders/eu", "confirm", "orders/eu")
 	if len(d.sent) != 0 || o.replaying() != 0 {
 		t.Errorf("something was done for a stranger: %+v", d.sent)
 	}
-	o.actAs(t, o.bob, "/subscriptions/s-2/pause", 303)
-	body, _ := o.actAs(t, o.alice, "/topics/orders/eu", 303, "act", "limits", "max_age", "1h")
+	o.doesAs(t, o.bob, "/subscriptions/s-2/pause", 303)
+	body, _ := o.doesAs(t, o.alice, "/topics/orders/eu", 303, "act", "limits", "max_age", "1h")
 	shows(t, body, "Its limits are set.")
 	// From another site nothing is done, whatever the browser knows.
 	w := o.send("POST", "/console/subscriptions/s-2/resume", "", "Content-Type", formType, "X-API-Key", o.bob, "Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example")

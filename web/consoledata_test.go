@@ -25,13 +25,13 @@ func (f *fixture) page(t *testing.T, path string, header ...string) string {
 	return body
 }
 
-// act posts a form of the console as a browser does, and follows it to the page that it leads to.
-func (f *fixture) act(t *testing.T, path string, status int, fields ...string) (body string, w *httptest.ResponseRecorder) {
+// does posts a form of the console as a browser does, and follows it to the page that it leads to.
+func (f *fixture) does(t *testing.T, path string, status int, fields ...string) (body string, w *httptest.ResponseRecorder) {
 	t.Helper()
-	return f.actAs(t, "", path, status, fields...)
+	return f.doesAs(t, "", path, status, fields...)
 }
 
-func (f *fixture) actAs(t *testing.T, key, path string, status int, fields ...string) (body string, w *httptest.ResponseRecorder) {
+func (f *fixture) doesAs(t *testing.T, key, path string, status int, fields ...string) (body string, w *httptest.ResponseRecorder) {
 	t.Helper()
 	header := []string{"Content-Type", formType, "Accept", "text/html", "Sec-Fetch-Site", "same-origin", "Origin", publicURL}
 	if key != "" {

@@ -13,6 +13,7 @@ import (
 type Ports interface {
 	OverviewPorts
 	DataPorts
+	ClusterPorts
 
 	// Viewer returns who looks at the page.
 	Viewer(ctx context.Context) Viewer
