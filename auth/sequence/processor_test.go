@@ -432,7 +432,7 @@ func TestWaysTakeSessionsStepByStep(t *testing.T) {
 		want   bool
 	}{{"seq", 0, []string{"corp"}, false}, {"seq", 0, []string{"corp", "emergency"}, true}, {"seq", 30 * time.Minute, []string{"corp", "emergency"}, false}, {"corp", 0, []string{"corp"}, true},
 		{"corp", 0, []string{"partner"}, false}, {"key", 0, []string{"corp"}, false}, {"key", 0, []string{"key"}, true}, {"default", 0, []string{"partner"}, true}, {"default", 30 * time.Minute, []string{"partner"}, false}} {
-		gate := auth.NewGate(s.settings, auth.NewAPIKeys(oneKey{}, time.Now), sessionCookie{s.in(c.passed...)})
+		gate := auth.NewGate(s.settings, auth.NewAPIKeys(keys(s.settings), time.Now), sessionCookie{s.in(c.passed...)})
 		way, err := gate.For(&auth.ServiceProvider{Name: "app", Sequence: c.way, MaxAge: c.maxAge})
 		if err != nil {
 			t.Fatal(err)
