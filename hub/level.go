@@ -29,6 +29,9 @@ const levelSessions = 4
 // levelAgain is the level from which requests that failed are kept whole, so that they can be made again.
 const levelAgain = 4
 
+// levelDrain is the level from which nodes may be drained.
+const levelDrain = 4
+
 // LevelOf returns the feature level an event requires: it may be proposed once every member knows that level. Level 1
 // is always allowed.
 func LevelOf(e *hubpb.Event) uint32 {
@@ -49,6 +52,10 @@ func LevelOf(e *hubpb.Event) uint32 {
 		if len(k.SubscriptionRequested.GetSealedHeaders()) > 0 {
 			return 2
 		}
+	case *hubpb.Event_NodeChanged:
+		if k.NodeChanged.Drain != hubpb.NodeDrain_DRAIN_UNCHANGED {
+			return levelDrain
+		}
 	case *hubpb.Event_CallbackCredentialsSet, *hubpb.Event_NodeUrlsSet, *hubpb.Event_SubscriptionSignatureSet:
 		return 2
 	}
@@ -58,7 +65,8 @@ func LevelOf(e *hubpb.Event) uint32 {
 // needsSessions reports whether an event is of a kind, or has a field, of levelSessions.
 func needsSessions(e *hubpb.Event) bool {
 	switch k := e.Kind.(type) {
-	case *hubpb.Event_SessionStarted, *hubpb.Event_SessionsEnded:
+	case *hubpb.Event_SessionStarted, *hubpb.Event_SessionsEnded,
+		*hubpb.Event_GrantAdvanced, *hubpb.Event_GrantsEnded, *hubpb.Event_DeviceRequested, *hubpb.Event_DeviceDecided:
 		return true
 	case *hubpb.Event_NonceClaimed:
 		return k.NonceClaimed.Login

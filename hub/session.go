@@ -82,6 +82,9 @@ func (s *State) startSession(e *hubpb.SessionStarted, fx *Effects) Result {
 		return Result{Outcome: OutcomeFull}
 	}
 	if former != nil {
+		if e.Continues {
+			s.moveGrants(former.id, id)
+		}
 		s.removeSessions(former)
 		if !e.Continues {
 			s.announceSessions(LifecycleSessionEnded, former, 1, "replaced", fx)
@@ -152,6 +155,7 @@ func (s *State) removeSessions(list ...*session) {
 	s.sessions.remove(list...)
 	for _, one := range list {
 		s.touchName(TableSession, string(one.id[:]))
+		s.endGrantsOf(one.id)
 	}
 }
 

@@ -90,7 +90,7 @@ func (p *Protocol) Request(r *http.Request) (*sequence.Request, error) {
 	if err != nil {
 		return nil, login.Mistake("query", "is not understood")
 	}
-	q := &sequence.Request{Interactive: true, Return: p.base + mePath}
+	q := &sequence.Request{Interactive: login.WantsPage(r), Return: p.base + mePath}
 	for name, values := range query {
 		if len(values) != 1 {
 			return nil, login.Mistake(problem.Quote(name), "is given more than once")
@@ -126,6 +126,10 @@ func (p *Protocol) Provider(r *http.Request, _ *sequence.Request) (string, error
 
 // Respond implements login.Protocol.
 func (p *Protocol) Respond(w http.ResponseWriter, r *http.Request, res *sequence.Result) {
+	if res.Status == sequence.Initial { // a program, without credentials
+		login.Demand(w, r, p.base, res.Return, res.Challenges)
+		return
+	}
 	if res.Status != sequence.Authenticated {
 		login.Stop(w, r, res.Err, p.again(res))
 		return
