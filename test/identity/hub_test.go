@@ -134,8 +134,8 @@ func TestHubWithRealProviders(t *testing.T) {
 
 	// Claims become rights: the partner's staff may look at lists, others may not, whatever they are called.
 	for b, want := range map[*idp.Browser]int{ada: 200, corp: 403, idp.NewBrowser(t): 401} {
-		if page := b.Go(t, f.URL+"/v1/topics", nil); page.Status != want {
-			t.Errorf("/v1/topics: %d, want %d: %s", page.Status, want, page.Body)
+		if page := b.Go(t, f.URL+"/v1/cluster", nil); page.Status != want {
+			t.Errorf("/v1/cluster: %d, want %d: %s", page.Status, want, page.Body)
 		}
 	}
 
