@@ -415,6 +415,21 @@ func TestProviderComesUpLate(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	bubble(t, func(t *testing.T) { // only its keys are missing, and many people come
+		from := newIDP(t)
+		from.changed.path["/keys"] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }
+		p := provider(t, from, nil)
+		time.Sleep(time.Minute)
+		asked := from.count("/keys")
+		for range 100 {
+			if err := p.Ready(t.Context()); verdict(err) != "unavailable" {
+				t.Fatal(err)
+			}
+		}
+		if n := from.count("/keys") - asked; n != 1 {
+			t.Errorf("100 people cause %d requests for keys at once, want 1", n)
+		}
+	})
 }
 
 // The provider replaces its keys between the start of a login and its callback, and strangers keep sending logout tokens with keys that
