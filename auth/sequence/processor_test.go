@@ -58,6 +58,23 @@ func TestTheLastTryMaySucceed(t *testing.T) {
 	}
 }
 
+// Whoever logs in with something that ends, such as an access token typed into a page, has no session beyond that.
+func TestSessionsEndWithWhatBeganThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, typeIn)
+		ends := time.Now().Add(5 * time.Minute)
+		s.at("emergency").answer = func(f *sequence.Finish) (*sequence.Identity, error) {
+			id, err := is("local/ann")(f)
+			id.Principal.Until = ends
+			return id, err
+		}
+		res := s.answered(s.process(s.browser()))
+		if res.Status != sequence.Authenticated || !s.sessions.began[0].Ends.Equal(ends) {
+			t.Errorf("%s %v, the session ends at %v, want %v", res.Status, res.Err, s.sessions.began[0].Ends, ends)
+		}
+	})
+}
+
 // An answer counts once, on however many nodes it arrives at the same time.
 func TestAnAnswerCountsOnce(t *testing.T) {
 	s := newStage(t, signIn)
