@@ -293,6 +293,21 @@ func TestTheSequenceChangesInBetween(t *testing.T) {
 	}
 }
 
+// What was passed by an authenticator that the step no longer takes is asked for again.
+func TestAStepThatWasPassedChangesInBetween(t *testing.T) {
+	s := newStage(t, twice)
+	b := s.back(s.answered(s.process(s.browser())))
+	s.settings.Sequences["seq"].Steps[0].Of = []string{"partner"}
+	res := s.process(b)
+	if res.Status != sequence.Incomplete {
+		t.Fatalf("%s %v", res.Status, res.Err)
+	}
+	sentTo("partner")(t, s, res)
+	if res = s.answered(res); res.Status != sequence.Authenticated || res.Principal.ID != "issuer:corp/ann" || len(s.sessions.began[0].Passed) != 2 {
+		t.Errorf("%s %v: want it to go on with both steps", res.Status, res.Err)
+	}
+}
+
 func TestUnknownServiceProviders(t *testing.T) {
 	s := newStage(t, signIn)
 	r := s.browser()
@@ -394,7 +409,7 @@ func TestStrategiesOfAProgramsOwn(t *testing.T) {
 
 // What Process decides about programs, a way of the same steps does: each strategy exists once.
 func TestWaysDecideAlike(t *testing.T) {
-	for _, steps := range []string{"[{strategy: single, of: [key]}]", choice, spare, both, either, most, device} {
+	for _, steps := range []string{"[{strategy: single, of: [key]}]", choice, spare, both, either, most, device, "[{strategy: single, of: [key]}, {strategy: single, of: [certificate]}]"} {
 		for _, carries := range [][]string{nil, {"key"}, {"wrong-key"}, {"svc"}, {"svc", "key"}, {"svc", "wrong-key"}, {"key", "cert"}, {"key", "other-cert"}, {"svc", "key", "cert"}} {
 			for _, answer := range []func(context.Context) (int, string){accepts, refuses, isDown} {
 				synctest.Test(t, func(t *testing.T) {
