@@ -239,7 +239,18 @@ func (b *Broker) until(time time.Duration, most time.Time) time.Time {
 	return at
 }
 
-// end ends the grant of a ticket.
+// end ends the grant of a ticket; that of a terminal with its session, which has no other use.
 func (b *Broker) end(ctx context.Context, t *ticket.Ticket) error {
+	if t.Client == ticket.Terminal {
+		if err := b.Reads.Consistent(ctx); err != nil {
+			return err
+		}
+		var g hub.Grant
+		var ok bool
+		b.Verifier.State.View(func(s *hub.State) { g, ok = s.Grant(t.Grant) })
+		if ok {
+			return b.Sessions.End(ctx, t.Holder.ID, g.Session)
+		}
+	}
 	return b.Service().EndGrants(ctx, t.Grant)
 }

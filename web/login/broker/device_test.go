@@ -176,6 +176,19 @@ func (b *browser) outlives(t *testing.T, access, refresh string) {
 	if _, _, err := api.Principal(t.Context(), access); err == nil {
 		t.Error("the API takes a token whose session has ended")
 	}
+
+	alice := c.login("alice")
+	term := c.terminal(nil)
+	alice.decide(term.Code, "allow")
+	_, got = term.poll()
+	if status, _, _ := c.token("/oidc/revoke", url.Values{"token": {got["refresh_token"].(string)}, "client_id": {"quorumhub-terminal"}}); status != http.StatusOK {
+		t.Errorf("revoke: %d", status)
+	}
+	c.settle()
+	c.nodes[1].View(func(s *hub.State) { mine, _, _ = s.Sessions(hub.SessionFilter{Principal: "issuer:corp/alice"}, hub.SessionID{}, 0) })
+	if len(mine) != 1 || mine[0].Client != "a browser" {
+		t.Errorf("after quorumhub logout: %+v", mine)
+	}
 }
 
 // Whatever else happens to a device code, it becomes no token.
