@@ -354,6 +354,22 @@ func TestReady(t *testing.T) {
 			t.Error(err)
 		}
 
+		// A login that fails in the middle makes the next one look again, however lately it was asked.
+		at, private := start(t, p, sequence.Start{})
+		form := from.authorize(t, at)
+		from.mu.Lock()
+		from.changed.serve = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(noConnection) }
+		from.mu.Unlock()
+		if _, err := p.Finish(t.Context(), &sequence.Finish{Form: form, Private: private, Callback: callback}); verdict(err) != "unavailable" {
+			t.Error(err)
+		}
+		if err := p.Ready(t.Context()); verdict(err) != "unavailable" {
+			t.Errorf("Ready after a login has found nobody there: %v", err)
+		}
+		from.mu.Lock()
+		from.changed.serve = nil
+		from.mu.Unlock()
+
 		// A caller that goes away has learned nothing about the provider.
 		time.Sleep(11 * time.Second)
 		gone, cancel := context.WithCancel(t.Context())
@@ -361,6 +377,40 @@ func TestReady(t *testing.T) {
 		if err := p.Ready(gone); !errors.Is(err, auth.ErrUnavailable) {
 			t.Error(err)
 		}
+		if err := p.Ready(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A hub that starts while its provider is down lets people log in as soon as the provider is up, not minutes later when it would ask again.
+func TestProviderComesUpLate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		from := newIDP(t)
+		from.changed.serve = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(noConnection) }
+		p := provider(t, from, nil)
+		time.Sleep(time.Hour)
+		if err := p.Ready(t.Context()); verdict(err) != "unavailable" {
+			t.Fatal(err)
+		}
+		from.mu.Lock()
+		from.changed.serve = nil
+		from.mu.Unlock()
+		time.Sleep(6 * time.Second)
+		if err := p.Ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := through(t, from, p); err != nil {
+			t.Error(err)
+		}
+	})
+	bubble(t, func(t *testing.T) { // its first answer takes a second, and somebody is there already
+		from := newIDP(t)
+		from.changed.path["/keys"] = func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(time.Second)
+			from.serve(w, r)
+		}
+		p := provider(t, from, nil)
 		if err := p.Ready(t.Context()); err != nil {
 			t.Error(err)
 		}

@@ -58,6 +58,23 @@ func TestTheLastTryMaySucceed(t *testing.T) {
 	}
 }
 
+// Whoever logs in with something that ends, such as an access token typed into a page, has no session beyond that.
+func TestSessionsEndWithWhatBeganThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, typeIn)
+		ends := time.Now().Add(5 * time.Minute)
+		s.at("emergency").answer = func(f *sequence.Finish) (*sequence.Identity, error) {
+			id, err := is("local/ann")(f)
+			id.Principal.Until = ends
+			return id, err
+		}
+		res := s.answered(s.process(s.browser()))
+		if res.Status != sequence.Authenticated || !s.sessions.began[0].Ends.Equal(ends) {
+			t.Errorf("%s %v, the session ends at %v, want %v", res.Status, res.Err, s.sessions.began[0].Ends, ends)
+		}
+	})
+}
+
 // An answer counts once, on however many nodes it arrives at the same time.
 func TestAnAnswerCountsOnce(t *testing.T) {
 	s := newStage(t, signIn)
@@ -432,7 +449,7 @@ func TestWaysTakeSessionsStepByStep(t *testing.T) {
 		want   bool
 	}{{"seq", 0, []string{"corp"}, false}, {"seq", 0, []string{"corp", "emergency"}, true}, {"seq", 30 * time.Minute, []string{"corp", "emergency"}, false}, {"corp", 0, []string{"corp"}, true},
 		{"corp", 0, []string{"partner"}, false}, {"key", 0, []string{"corp"}, false}, {"key", 0, []string{"key"}, true}, {"default", 0, []string{"partner"}, true}, {"default", 30 * time.Minute, []string{"partner"}, false}} {
-		gate := auth.NewGate(s.settings, auth.NewAPIKeys(oneKey{}, time.Now), sessionCookie{s.in(c.passed...)})
+		gate := auth.NewGate(s.settings, auth.NewAPIKeys(keys(s.settings), time.Now), sessionCookie{s.in(c.passed...)})
 		way, err := gate.For(&auth.ServiceProvider{Name: "app", Sequence: c.way, MaxAge: c.maxAge})
 		if err != nil {
 			t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"quorumhub/auth/sequence"
 	"quorumhub/auth/session"
 	"quorumhub/hub"
+	"quorumhub/web"
 	"quorumhub/web/login"
 	"quorumhub/web/login/broker"
 	"quorumhub/web/login/forward"
@@ -107,6 +108,22 @@ func (a *accessControl) sequences(s *auth.Settings, gate *auth.Gate, asked *auth
 // Process implements login.Processor by the settings in force.
 func (a *accessControl) Process(ctx context.Context, q *sequence.Request) *sequence.Result {
 	return a.processor.Load().Process(ctx, q)
+}
+
+// Explain implements web.Explainer by the settings in force.
+func (a *accessControl) Explain(ctx context.Context, q *sequence.Request) *sequence.Result {
+	if cookies := q.Credentials.HTTP.CookiesNamed(session.CookieName); len(cookies) == 1 {
+		q.Session, _, _ = a.sessions.Open(ctx, cookies[0].Value) // one that is over is none
+	}
+	return a.processor.Load().Explain(ctx, q)
+}
+
+// explainer returns who explains sequences; nil for a hub that asks for no credentials.
+func (n *Node) explainer() web.Explainer {
+	if n.access == nil {
+		return nil
+	}
+	return n.access
 }
 
 // endSession returns where a browser logs out at the identity provider that its session began at; empty: nowhere.

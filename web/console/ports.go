@@ -12,6 +12,7 @@ import (
 // Ports is what the console needs of the server. The implementation makes the same decisions as the API, by the same code.
 type Ports interface {
 	OverviewPorts
+	ClusterPorts
 	DataPorts
 
 	// Viewer returns who looks at the page.
