@@ -45,19 +45,24 @@ type IdentityProvider struct {
 	file string // of its own; empty: it is in auth.file
 }
 
-// ClientKey is a private key by which the hub authenticates at a provider (RFC 7523).
-type ClientKey struct {
-	File      string `yaml:"file"` // PEM, PKCS #8
-	ID        string `yaml:"id"`   // kid; may be empty
-	Algorithm string `yaml:"algorithm"`
-}
-
 // IdentityClaims maps the claims of an ID token. User may be a name that its holder has chosen: rules that compare it say so by
 // naming the provider.
 type IdentityClaims struct {
 	ClaimMapping `yaml:",inline"`
 	// Name is what pages call somebody. Default: /name.
 	Name Pointers `yaml:"name"`
+}
+
+// Wanted returns the claims that the settings ask for by name: roles and scopes that are not the usual ones.
+func (c *IdentityClaims) Wanted() (out []string) {
+	var usual ClaimMapping
+	usual.setDefaults()
+	for _, of := range [][2][]string{{c.Roles, usual.Roles}, {c.Scopes, usual.Scopes}, {c.Client, usual.Client}} {
+		if !slices.Equal(of[0], of[1]) {
+			out = append(out, of[0]...)
+		}
+	}
+	return out
 }
 
 // LocalAccount is an account of KindLocal. Its principal is local/<name>.

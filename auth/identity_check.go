@@ -184,11 +184,8 @@ func (p *IdentityProvider) checkClientAuth() error {
 		return fmt.Errorf("client_key: expected file, the private key in PEM")
 	}
 	if key {
-		if p.ClientKey.Algorithm == "" {
-			p.ClientKey.Algorithm = "RS256"
-		}
-		if !slices.Contains(signatureAlgorithms[:], p.ClientKey.Algorithm) {
-			return fmt.Errorf("client_key.algorithm: %q; expected one of %s", clip(p.ClientKey.Algorithm), strings.Join(signatureAlgorithms[:], ", "))
+		if err := p.ClientKey.check(); err != nil {
+			return fmt.Errorf("client_key.%w", err)
 		}
 	}
 	if p.ClientAuth == "" {

@@ -129,7 +129,7 @@ func (t *Tokens) find(r *http.Request) (raw, cookie string, err error) {
 	case len(given) == 1:
 		scheme, value, _ := strings.Cut(given[0], " ")
 		if strings.EqualFold(scheme, "Bearer") {
-			if value = strings.TrimSpace(value); !strings.HasPrefix(value, apiKeyPrefix) {
+			if value = strings.TrimSpace(value); !strings.HasPrefix(value, apiKeyPrefix) && !strings.HasPrefix(value, TicketPrefix) {
 				return value, "", nil
 			}
 		}

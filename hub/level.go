@@ -65,7 +65,8 @@ func LevelOf(e *hubpb.Event) uint32 {
 // needsSessions reports whether an event is of a kind, or has a field, of levelSessions.
 func needsSessions(e *hubpb.Event) bool {
 	switch k := e.Kind.(type) {
-	case *hubpb.Event_SessionStarted, *hubpb.Event_SessionsEnded:
+	case *hubpb.Event_SessionStarted, *hubpb.Event_SessionsEnded,
+		*hubpb.Event_GrantAdvanced, *hubpb.Event_GrantsEnded, *hubpb.Event_DeviceRequested, *hubpb.Event_DeviceDecided:
 		return true
 	case *hubpb.Event_NonceClaimed:
 		return k.NonceClaimed.Login

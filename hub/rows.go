@@ -39,10 +39,12 @@ const (
 	TableGateway       Table = 42
 	TableFetched       Table = 43
 	TableSession       Table = 44
+	TableGrant         Table = 48
+	TableDevice        Table = 49
 )
 
 // RowKey identifies one row of the state. Rows are distinguished by ID; those of TableOrigin, TableNode, TableAPIKey,
-// TableAccessRule, TableNonce, TableCallback, TableQuota, TablePrincipal, TablePendingBlob and TableSession by Name; those of TableIdempotency, TableMessageBlob and
+// TableAccessRule, TableNonce, TableCallback, TableQuota, TablePrincipal, TablePendingBlob, TableSession, TableGrant and TableDevice by Name; those of TableIdempotency, TableMessageBlob and
 // TableFetched by both.
 type RowKey struct {
 	Table Table
@@ -59,7 +61,7 @@ func (k RowKey) Append(dst []byte) []byte {
 
 func (t Table) known() bool {
 	return t >= TableMeta && t <= TableOrigin || t == TableNode || t >= TableAPIKey && t <= TableNonce ||
-		t == TableGroup || t >= TableFailedRequest && t <= TablePrincipal || t >= TablePendingBlob && t <= TableSession
+		t == TableGroup || t >= TableFailedRequest && t <= TablePrincipal || t >= TablePendingBlob && t <= TableSession || t == TableGrant || t == TableDevice
 }
 
 // ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
@@ -160,6 +162,8 @@ func (s *State) row(k RowKey) proto.Message {
 				return one.row()
 			}
 		}
+	case TableGrant, TableDevice:
+		return s.grantRow(k)
 	case TableCallback:
 		if r := s.callbacks[k.Name]; r != nil {
 			return r
@@ -240,6 +244,7 @@ func (s *State) keys() []RowKey {
 	for _, one := range s.sessions.byID {
 		keys = append(keys, RowKey{Table: TableSession, Name: string(one.id[:])})
 	}
+	keys = s.grantKeys(keys)
 	keys = s.access.rowKeys(keys)
 	slices.SortFunc(keys, func(a, b RowKey) int {
 		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Name, b.Name))
@@ -339,6 +344,8 @@ func (l *Loader) addSetting(k RowKey, value []byte) error {
 			return errors.New("its name is no offset")
 		}
 		return decodeRow(value, func(r *hubpb.SharedContentRow) { s.taken.put(of, r) })
+	case TableGrant, TableDevice:
+		return s.loadGrantRow(k, value)
 	case TableSession:
 		id, ok := sessionID([]byte(k.Name))
 		if !ok {

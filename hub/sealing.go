@@ -269,7 +269,7 @@ func (s *State) retireKey(e *hubpb.SealingKeyRetired, fx *Effects) Result {
 	switch {
 	case slices.Contains(m.RetiredKeys, e.Key):
 		return Result{}
-	case e.Key == "", e.Key == m.SealingKey, s.SealedCounts()[e.Key].Total() > 0, s.sessions.sealed[keyNumber(e.Key)] > 0:
+	case e.Key == "", e.Key == m.SealingKey, s.SealedCounts()[e.Key].Total() > 0, s.sessions.sealed[keyNumber(e.Key)] > 0, s.grants.sealed[keyNumber(e.Key)] > 0:
 		return Result{Outcome: OutcomeStale}
 	}
 	if m.NextSealingKey == e.Key {

@@ -82,6 +82,9 @@ func (s *State) startSession(e *hubpb.SessionStarted, fx *Effects) Result {
 		return Result{Outcome: OutcomeFull}
 	}
 	if former != nil {
+		if e.Continues {
+			s.moveGrants(former.id, id)
+		}
 		s.removeSessions(former)
 		if !e.Continues {
 			s.announceSessions(LifecycleSessionEnded, former, 1, "replaced", fx)
@@ -152,6 +155,7 @@ func (s *State) removeSessions(list ...*session) {
 	s.sessions.remove(list...)
 	for _, one := range list {
 		s.touchName(TableSession, string(one.id[:]))
+		s.endGrantsOf(one.id)
 	}
 }
 
@@ -170,9 +174,6 @@ func (s *State) Session(id SessionID) (Session, bool) {
 	}
 	return one.view(), true
 }
-
-// SessionExists reports whether a session has not ended, at less cost than Session.
-func (s *State) SessionExists(id SessionID) bool { return s.sessions.find(id) != nil }
 
 // sessionsAtOnce bounds how many sessions one call of Sessions looks at.
 const sessionsAtOnce = 4096
@@ -200,6 +201,9 @@ func (s *State) Sessions(f SessionFilter, after SessionID, max int) (out []Sessi
 	}
 	return out, SessionID{}, false
 }
+
+// SessionsOf returns how many sessions a principal has.
+func (s *State) SessionsOf(principal string) int { return s.sessions.count(principal) }
 
 // SessionsByPrefix returns at most two of the sessions whose ID begins with the given bytes.
 func (s *State) SessionsByPrefix(prefix []byte) (out []Session) {

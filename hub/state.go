@@ -39,6 +39,8 @@ type State struct {
 	contents     map[TopicID]struct{} // topics whose content is not simply delivered
 	taken        fetched
 	sessions     sessions
+	grants       grants
+	devices      devices
 	keyNotices   [KeyEnded + 1]int // subscriptions by Subscription.KeyNotice
 	at           uint64            // index of the entry being applied; not part of the state
 
@@ -81,6 +83,8 @@ func NewState() *State {
 		contents:     map[TopicID]struct{}{},
 		taken:        newFetched(),
 		sessions:     newSessions(),
+		grants:       newGrants(),
+		devices:      newDevices(),
 		dirty:        map[RowKey]struct{}{},
 	}
 }
@@ -262,6 +266,14 @@ func (s *State) applyClusterEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.startSession(k.SessionStarted, fx)
 	case *hubpb.Event_SessionsEnded:
 		return s.endSessions(k.SessionsEnded, fx)
+	case *hubpb.Event_GrantAdvanced:
+		return s.advanceGrant(k.GrantAdvanced)
+	case *hubpb.Event_GrantsEnded:
+		return s.endGrants(k.GrantsEnded)
+	case *hubpb.Event_DeviceRequested:
+		return s.requestDevice(k.DeviceRequested)
+	case *hubpb.Event_DeviceDecided:
+		return s.decideDevice(k.DeviceDecided)
 	case *hubpb.Event_FeatureLevelSet:
 		return s.setLevel(k.FeatureLevelSet)
 	case *hubpb.Event_SealingKeyAnnounced:

@@ -144,7 +144,7 @@ func newWork(events []*hubpb.Event) bool {
 		case *hubpb.Event_MessagePublished, *hubpb.Event_BatchPublished, *hubpb.Event_BlobPartAdded, *hubpb.Event_BlobPublished,
 			*hubpb.Event_TopicRegistered, *hubpb.Event_TopicPinged,
 			*hubpb.Event_TopicFetched, *hubpb.Event_SubscriptionRequested, *hubpb.Event_SharedContentFetched,
-			*hubpb.Event_SessionStarted:
+			*hubpb.Event_SessionStarted, *hubpb.Event_DeviceRequested:
 			return true
 		}
 	}

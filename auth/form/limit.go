@@ -18,6 +18,9 @@ type LimitError struct {
 func (e *LimitError) Error() string { return e.refusal.Error() }
 func (e *LimitError) Unwrap() error { return e.refusal }
 
+// RetryAfter is After, for those who know nothing of forms.
+func (e *LimitError) RetryAfter() time.Duration { return e.After }
+
 // maxCounted is how many names, and how many clients, are counted at once.
 const maxCounted = 4096
 

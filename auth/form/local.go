@@ -62,7 +62,8 @@ type LocalOptions struct {
 	Accounts    []Account
 	// Used remembers which codes were used.
 	Used auth.Nonces
-	Node string // in audit lines
+	// Node returns the ID of the node that audit lines name.
+	Node func() string
 	Log  *slog.Logger
 	Now  func() time.Time
 }
@@ -257,5 +258,5 @@ func (l *Local) audit(ctx context.Context, a *account, client string, err error)
 	}
 	l.o.Log.LogAttrs(ctx, slog.LevelWarn, "audit", slog.String("actor", name), slog.String("action", "login.local"),
 		slog.Group("object", slog.String("provider", l.o.Name)), slog.String("outcome", outcome), slog.String("reason", reason),
-		slog.String("address", client), slog.String("node", l.o.Node))
+		slog.String("address", client), slog.String("node", l.o.Node()))
 }

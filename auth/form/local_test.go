@@ -73,7 +73,7 @@ func local(t *testing.T) *fixture {
 
 func (f *fixture) again(t *testing.T, accounts ...form.Account) *fixture {
 	t.Helper()
-	l, err := form.NewLocal(form.LocalOptions{Name: "emergency", Accounts: accounts, Used: f.used, Node: "n1", Log: slog.New(slog.NewTextHandler(f.log, nil)), Now: time.Now})
+	l, err := form.NewLocal(form.LocalOptions{Name: "emergency", Accounts: accounts, Used: f.used, Node: func() string { return "n1" }, Log: slog.New(slog.NewTextHandler(f.log, nil)), Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}

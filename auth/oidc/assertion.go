@@ -1,11 +1,7 @@
 package oidc
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/rsa"
 	"encoding/base64"
 	"fmt"
 	"time"
@@ -21,9 +17,9 @@ const assertionLife = time.Minute
 // assertion returns what proves to the token endpoint that it is the hub which asks (private_key_jwt, OpenID Connect Core section 9). It
 // is for the issuer, and not for an endpoint that another provider's discovery could name, too.
 func (p *Provider) assertion() (string, error) {
-	algorithm, err := algorithmOf(p.o.Key.Public())
-	if err != nil {
-		return "", err
+	algorithm, ok := jwa.LookupSignatureAlgorithm(p.o.KeyAlgorithm)
+	if !ok {
+		return "", fmt.Errorf("identity provider %s: the algorithm %q of the hub's key is unknown", p.o.Name, p.o.KeyAlgorithm)
 	}
 	id := make([]byte, 16)
 	if _, err := rand.Read(id); err != nil {
@@ -46,21 +42,4 @@ func (p *Provider) assertion() (string, error) {
 		return "", fmt.Errorf("sign a client assertion: %w", err)
 	}
 	return string(signed), nil
-}
-
-func algorithmOf(key crypto.PublicKey) (jwa.SignatureAlgorithm, error) {
-	switch k := key.(type) {
-	case *rsa.PublicKey:
-		return jwa.RS256(), nil
-	case *ecdsa.PublicKey:
-		switch k.Curve.Params().BitSize {
-		case 256:
-			return jwa.ES256(), nil
-		case 384:
-			return jwa.ES384(), nil
-		}
-	case ed25519.PublicKey:
-		return jwa.EdDSA(), nil
-	}
-	return jwa.EmptySignatureAlgorithm(), fmt.Errorf("a %T signs no client assertions; expected RSA, ECDSA P-256 or P-384, or Ed25519", key)
 }

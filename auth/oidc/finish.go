@@ -220,12 +220,18 @@ func (p *Provider) complete(ctx context.Context, d *discovery, c claims, accessT
 	if len(p.o.AllowedDomains) > 0 {
 		wanted = append(wanted, "/email", "/email_verified")
 	}
-	if d.userinfo == "" || !slices.ContainsFunc(wanted, func(pointer string) bool { return auth.Claim(c, pointer) == nil }) {
+	lacks := func(pointer string) bool { return auth.Claim(c, pointer) == nil }
+	needed := slices.ContainsFunc(wanted, lacks)
+	if d.userinfo == "" || !needed && !lacks(p.o.NameClaims[0]) {
 		return nil
 	}
 	more, err := p.userinfo(ctx, d.userinfo, accessToken)
-	if err != nil {
+	switch {
+	case err != nil && needed:
 		return p.unavailable(err)
+	case err != nil:
+		p.o.Log.Warn("an identity provider does not tell a person's name", "provider", p.o.Name, "error", err)
+		return nil
 	}
 	if sub := more.text("sub"); sub == "" || sub != c.text("sub") {
 		return p.refuse("userinfo is about %q, and the ID token about %q", clip(sub), clip(c.text("sub")))

@@ -474,6 +474,21 @@ func TestUserinfo(t *testing.T) {
 			t.Errorf("%+v, %+v after %d questions", who, who.Principal, from.count("/userinfo"))
 		}
 	})
+	// A name is worth a question, but nobody is kept out for want of one.
+	for _, broken := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			from := newIDP(t)
+			from.userinfo = object{"sub": "u1", "name": "Ada of userinfo", "realm_access": object{"roles": []string{"admin"}}}
+			from.changed.claims = func(c object) { delete(c, "name") }
+			if broken {
+				from.changed.path["/userinfo"] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }
+			}
+			who, err := through(t, from, provider(t, from, nil))
+			if err != nil || who.Name != map[bool]string{false: "Ada of userinfo", true: "ada"}[broken] || who.Principal.HasRole("admin") {
+				t.Errorf("broken: %v: %+v, %v", broken, who, err)
+			}
+		})
+	}
 }
 
 func TestAllowedDomains(t *testing.T) {
@@ -552,8 +567,8 @@ func TestClientAuthentication(t *testing.T) {
 		"post, by discovery":     {nil, methods("client_secret_post"), post},
 		"post, by the settings":  {func(o *oidc.Options) { o.Auth = "client_secret_post" }, methods("client_secret_basic"), post},
 		"basic, by the settings": {func(o *oidc.Options) { o.Auth = "client_secret_basic" }, methods("client_secret_post"), nil},
-		"a key, RSA":             {func(o *oidc.Options) { o.Secret, o.Key, o.KeyID = nil, rsaKey, "hub" }, nil, assertion(jwa.RS256(), rsaKey)},
-		"a key, Ed25519":         {func(o *oidc.Options) { o.Secret, o.Key = nil, edKey }, nil, assertion(jwa.EdDSA(), edKey)},
+		"a key, RSA":             {func(o *oidc.Options) { o.Secret, o.Key, o.KeyAlgorithm, o.KeyID = nil, rsaKey, "RS256", "hub" }, nil, assertion(jwa.RS256(), rsaKey)},
+		"a key, Ed25519":         {func(o *oidc.Options) { o.Secret, o.Key, o.KeyAlgorithm = nil, edKey, "EdDSA" }, nil, assertion(jwa.EdDSA(), edKey)},
 		"a public client, PKCE only": {func(o *oidc.Options) { o.Secret = nil }, nil, func(r *http.Request) error {
 			if _, _, ok := r.BasicAuth(); ok || r.PostFormValue("client_id") != clientID || r.PostForm.Has("client_secret") {
 				return errors.New("no")

@@ -40,8 +40,8 @@ type Options struct {
 	// Secret authenticates the hub at the token endpoint, or Key does (private_key_jwt, RFC 7523). Without both it is a public client.
 	Secret []byte
 	Key    crypto.Signer
-	// KeyID is the kid in what Key signs; empty: none.
-	KeyID string
+	// KeyAlgorithm is the algorithm of what Key signs, such as ES256, and KeyID its kid; empty: none.
+	KeyAlgorithm, KeyID string
 	// Auth is client_secret_basic or client_secret_post; empty: as the provider's discovery says.
 	Auth       string
 	Scopes     []string // openid is added
@@ -50,7 +50,8 @@ type Options struct {
 	Claims auth.ClaimMapping
 	// NameClaims are JSON pointers to what pages call a person; the first that resolves counts. Empty: /name, /preferred_username.
 	NameClaims []string
-	// Wanted are JSON pointers that are looked for in userinfo, if the provider has it and the ID token lacks them.
+	// Wanted are JSON pointers without which nobody is let in until userinfo was asked for them, if the provider has it and the ID token
+	// lacks them. A name is looked for there, too, but people do not fail for want of one.
 	Wanted []string
 	// AllowedDomains: only people with a verified email of these domains. Empty: everybody.
 	AllowedDomains []string

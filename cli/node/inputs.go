@@ -160,7 +160,16 @@ func (in *inputs) warnings(now time.Time) (out []string) {
 			out = append(out, "auth.file "+in.cfg.Auth.File+" has client_certificates, but http.tls.client_ca is empty, so no client is asked for one")
 		}
 	}
-	return append(append(append(in.cfg.Warnings(), out...), in.exposedSecrets()...), exposedPlaces(in.cfg)...)
+	return append(append(append(append(in.cfg.Warnings(), out...), in.lostCookies()...), in.exposedSecrets()...), exposedPlaces(in.cfg)...)
+}
+
+// lostCookies warns of logins that browsers forget at once.
+func (in *inputs) lostCookies() []string {
+	public := in.cfg.PublicURL()
+	if in.access == nil || len(in.access.IdentityProviders) == 0 || auth.CheckEndpoint(public) == nil {
+		return nil
+	}
+	return []string{"http.public_url: people cannot log in at " + public + ": browsers keep the cookies of logins only with https, or at localhost"}
 }
 
 // validity says what is wrong with a certificate's time, or about to be; "": nothing.

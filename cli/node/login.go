@@ -11,6 +11,7 @@ import (
 	"quorumhub/auth/sequence"
 	"quorumhub/auth/session"
 	"quorumhub/hub"
+	"quorumhub/web"
 	"quorumhub/web/login"
 	"quorumhub/web/login/forward"
 	"quorumhub/web/login/pages"
@@ -44,12 +45,7 @@ func (n *Node) newLogin() (*login.Handler, error) {
 func (n *Node) protocols() ([]login.Protocol, error) {
 	a, url := n.access, n.cfg.PublicURL()
 	own, err := pages.New(pages.Options{PublicURL: url, Sessions: a.sessions, Challenges: n.guard.Challenges, EndSession: a.endSession, BackChannel: a.backChannel,
-		Providers: func() (names []string) {
-			for _, sp := range a.providersOf(pages.Name) {
-				names = append(names, sp.Name)
-			}
-			return names
-		},
+		Providers: func() []auth.ServiceProvider { return a.providersOf(pages.Name) },
 		Extra: func(provider string) bool {
 			_, ok := n.stepsOfRoutes(provider)
 			return ok
@@ -85,6 +81,22 @@ func (a *accessControl) sequences(s *auth.Settings, gate *auth.Gate, asked *auth
 // Process implements login.Processor by the settings in force.
 func (a *accessControl) Process(ctx context.Context, q *sequence.Request) *sequence.Result {
 	return a.processor.Load().Process(ctx, q)
+}
+
+// Explain implements web.Explainer by the settings in force.
+func (a *accessControl) Explain(ctx context.Context, q *sequence.Request) *sequence.Result {
+	if cookies := q.Credentials.HTTP.CookiesNamed(session.CookieName); len(cookies) == 1 {
+		q.Session, _, _ = a.sessions.Open(ctx, cookies[0].Value) // one that is over is none
+	}
+	return a.processor.Load().Explain(ctx, q)
+}
+
+// explainer returns who explains sequences; nil for a hub that asks for no credentials.
+func (n *Node) explainer() web.Explainer {
+	if n.access == nil {
+		return nil
+	}
+	return n.access
 }
 
 // endSession returns where a browser logs out at the identity provider that its session began at; empty: nowhere.
@@ -125,5 +137,3 @@ type loginClaims struct{ service func() *hub.Service }
 func (c loginClaims) ClaimLogin(ctx context.Context, state [32]byte, client string, until time.Time) (bool, error) {
 	return c.service().ClaimLogin(ctx, state, client, until)
 }
-
-func (a *authorities) interactive() map[string]sequence.Interactive { return nil }

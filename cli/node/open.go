@@ -276,7 +276,7 @@ func (n *Node) webOptions(feed *sse.Feed, registry *prometheus.Registry) web.Opt
 		CORSOrigins: cfg.HTTP.CORSOrigins, Tickets: n.keys.Ring(),
 		TrustedProxies: cfg.HTTP.TrustedProxies, Limits: requestLimits(cfg),
 		ClientConnections: cfg.Limits.Connections, ClientStreams: cfg.Limits.Streams,
-		Guard: n.guard, Login: n.login, KeepNotAllowed: cfg.Auth.OnRuleRemoved == "keep", TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON}
+		Guard: n.guard, Login: n.login, Sequences: n.explainer(), KeepNotAllowed: cfg.Auth.OnRuleRemoved == "keep", TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON}
 }
 
 // abandon releases what a node has acquired whose Open failed.

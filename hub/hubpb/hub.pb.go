@@ -827,6 +827,10 @@ type Event struct {
 	//	*Event_EncryptionKeysEnding
 	//	*Event_SessionStarted
 	//	*Event_SessionsEnded
+	//	*Event_GrantAdvanced
+	//	*Event_GrantsEnded
+	//	*Event_DeviceRequested
+	//	*Event_DeviceDecided
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1382,6 +1386,42 @@ func (x *Event) GetSessionsEnded() *SessionsEnded {
 	return nil
 }
 
+func (x *Event) GetGrantAdvanced() *GrantAdvanced {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_GrantAdvanced); ok {
+			return x.GrantAdvanced
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetGrantsEnded() *GrantsEnded {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_GrantsEnded); ok {
+			return x.GrantsEnded
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDeviceRequested() *DeviceRequested {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DeviceRequested); ok {
+			return x.DeviceRequested
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDeviceDecided() *DeviceDecided {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DeviceDecided); ok {
+			return x.DeviceDecided
+		}
+	}
+	return nil
+}
+
 type isEvent_Kind interface {
 	isEvent_Kind()
 }
@@ -1614,6 +1654,22 @@ type Event_SessionsEnded struct {
 	SessionsEnded *SessionsEnded `protobuf:"bytes,151,opt,name=sessions_ended,json=sessionsEnded,proto3,oneof"`
 }
 
+type Event_GrantAdvanced struct {
+	GrantAdvanced *GrantAdvanced `protobuf:"bytes,170,opt,name=grant_advanced,json=grantAdvanced,proto3,oneof"`
+}
+
+type Event_GrantsEnded struct {
+	GrantsEnded *GrantsEnded `protobuf:"bytes,171,opt,name=grants_ended,json=grantsEnded,proto3,oneof"`
+}
+
+type Event_DeviceRequested struct {
+	DeviceRequested *DeviceRequested `protobuf:"bytes,172,opt,name=device_requested,json=deviceRequested,proto3,oneof"`
+}
+
+type Event_DeviceDecided struct {
+	DeviceDecided *DeviceDecided `protobuf:"bytes,173,opt,name=device_decided,json=deviceDecided,proto3,oneof"`
+}
+
 func (*Event_ClusterInitialized) isEvent_Kind() {}
 
 func (*Event_TopicRegistered) isEvent_Kind() {}
@@ -1727,6 +1783,14 @@ func (*Event_EncryptionKeysEnding) isEvent_Kind() {}
 func (*Event_SessionStarted) isEvent_Kind() {}
 
 func (*Event_SessionsEnded) isEvent_Kind() {}
+
+func (*Event_GrantAdvanced) isEvent_Kind() {}
+
+func (*Event_GrantsEnded) isEvent_Kind() {}
+
+func (*Event_DeviceRequested) isEvent_Kind() {}
+
+func (*Event_DeviceDecided) isEvent_Kind() {}
 
 // Caller is the principal behind an event, with what the proposing node knows of its rights and limits. An absent
 // caller is one without rights over what others own, and without limits. A limit of 0 does not apply.
@@ -5984,6 +6048,291 @@ func (x *SessionsEnded) GetBy() string {
 	return ""
 }
 
+// GrantAdvanced takes the next tokens of a grant: what a session lets an application or a program have. The tokens before are used up
+// by it. One that was used up already ends the grant: somebody has copied it.
+type GrantAdvanced struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Grant         []byte                 `protobuf:"bytes,1,opt,name=grant,proto3" json:"grant,omitempty"`                               // 16 random bytes
+	Generation    uint32                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`                    // of the token that is used: 0 is the code, which makes the grant
+	Session       []byte                 `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`                           // with generation 0: ID of the session that the grant ends with
+	Client        string                 `protobuf:"bytes,4,opt,name=client,proto3" json:"client,omitempty"`                             // with generation 0: who has it
+	Until         int64                  `protobuf:"varint,5,opt,name=until,proto3" json:"until,omitempty"`                              // with generation 0: Unix nanoseconds after which it ends in any case
+	SealedWith    uint32                 `protobuf:"fixed32,6,opt,name=sealed_with,json=sealedWith,proto3" json:"sealed_with,omitempty"` // ID of the sealing key of its newest token
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrantAdvanced) Reset() {
+	*x = GrantAdvanced{}
+	mi := &file_hub_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrantAdvanced) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrantAdvanced) ProtoMessage() {}
+
+func (x *GrantAdvanced) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrantAdvanced.ProtoReflect.Descriptor instead.
+func (*GrantAdvanced) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *GrantAdvanced) GetGrant() []byte {
+	if x != nil {
+		return x.Grant
+	}
+	return nil
+}
+
+func (x *GrantAdvanced) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *GrantAdvanced) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *GrantAdvanced) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *GrantAdvanced) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *GrantAdvanced) GetSealedWith() uint32 {
+	if x != nil {
+		return x.SealedWith
+	}
+	return 0
+}
+
+// GrantsEnded ends grants. Unknown ones are ignored.
+type GrantsEnded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Grants        [][]byte               `protobuf:"bytes,1,rep,name=grants,proto3" json:"grants,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrantsEnded) Reset() {
+	*x = GrantsEnded{}
+	mi := &file_hub_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrantsEnded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrantsEnded) ProtoMessage() {}
+
+func (x *GrantsEnded) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrantsEnded.ProtoReflect.Descriptor instead.
+func (*GrantsEnded) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *GrantsEnded) GetGrants() [][]byte {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
+// DeviceRequested records that a program without a browser wants a session (RFC 8628), which somebody is to grant it on a page.
+type DeviceRequested struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Device        []byte                 `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`                     // SHA-256 of the device code, which the program keeps
+	UserCode      string                 `protobuf:"bytes,2,opt,name=user_code,json=userCode,proto3" json:"user_code,omitempty"` // what the person types, without its dash
+	Client        string                 `protobuf:"bytes,3,opt,name=client,proto3" json:"client,omitempty"`
+	From          string                 `protobuf:"bytes,4,opt,name=from,proto3" json:"from,omitempty"`       // who asks, for people
+	Network       string                 `protobuf:"bytes,5,opt,name=network,proto3" json:"network,omitempty"` // whose share it takes
+	Until         int64                  `protobuf:"varint,6,opt,name=until,proto3" json:"until,omitempty"`    // Unix nanoseconds
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceRequested) Reset() {
+	*x = DeviceRequested{}
+	mi := &file_hub_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceRequested) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceRequested) ProtoMessage() {}
+
+func (x *DeviceRequested) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceRequested.ProtoReflect.Descriptor instead.
+func (*DeviceRequested) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *DeviceRequested) GetDevice() []byte {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
+func (x *DeviceRequested) GetUserCode() string {
+	if x != nil {
+		return x.UserCode
+	}
+	return ""
+}
+
+func (x *DeviceRequested) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *DeviceRequested) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *DeviceRequested) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *DeviceRequested) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+// DeviceDecided records what a person decided about a program. Of several decisions the first in the log counts.
+type DeviceDecided struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Device        []byte                 `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
+	Denied        bool                   `protobuf:"varint,2,opt,name=denied,proto3" json:"denied,omitempty"`
+	Session       []byte                 `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"` // unless denied: ID of the session that was started for the program
+	Ticket        []byte                 `protobuf:"bytes,4,opt,name=ticket,proto3" json:"ticket,omitempty"`   // unless denied: JSON of what its tokens say
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceDecided) Reset() {
+	*x = DeviceDecided{}
+	mi := &file_hub_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceDecided) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceDecided) ProtoMessage() {}
+
+func (x *DeviceDecided) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceDecided.ProtoReflect.Descriptor instead.
+func (*DeviceDecided) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *DeviceDecided) GetDevice() []byte {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
+func (x *DeviceDecided) GetDenied() bool {
+	if x != nil {
+		return x.Denied
+	}
+	return false
+}
+
+func (x *DeviceDecided) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *DeviceDecided) GetTicket() []byte {
+	if x != nil {
+		return x.Ticket
+	}
+	return nil
+}
+
 // SealingKeyAnnounced announces the next sealing key, to be used once every node holds it. The log knows a key by its
 // ID only; the key itself is never in the log.
 type SealingKeyAnnounced struct {
@@ -5996,7 +6345,7 @@ type SealingKeyAnnounced struct {
 
 func (x *SealingKeyAnnounced) Reset() {
 	*x = SealingKeyAnnounced{}
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6008,7 +6357,7 @@ func (x *SealingKeyAnnounced) String() string {
 func (*SealingKeyAnnounced) ProtoMessage() {}
 
 func (x *SealingKeyAnnounced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6021,7 +6370,7 @@ func (x *SealingKeyAnnounced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeyAnnounced.ProtoReflect.Descriptor instead.
 func (*SealingKeyAnnounced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{62}
+	return file_hub_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *SealingKeyAnnounced) GetKey() string {
@@ -6049,7 +6398,7 @@ type SealingKeySwitched struct {
 
 func (x *SealingKeySwitched) Reset() {
 	*x = SealingKeySwitched{}
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6061,7 +6410,7 @@ func (x *SealingKeySwitched) String() string {
 func (*SealingKeySwitched) ProtoMessage() {}
 
 func (x *SealingKeySwitched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6074,7 +6423,7 @@ func (x *SealingKeySwitched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeySwitched.ProtoReflect.Descriptor instead.
 func (*SealingKeySwitched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{63}
+	return file_hub_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *SealingKeySwitched) GetKey() string {
@@ -6102,7 +6451,7 @@ type SecretsReencrypted struct {
 
 func (x *SecretsReencrypted) Reset() {
 	*x = SecretsReencrypted{}
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6114,7 +6463,7 @@ func (x *SecretsReencrypted) String() string {
 func (*SecretsReencrypted) ProtoMessage() {}
 
 func (x *SecretsReencrypted) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6127,7 +6476,7 @@ func (x *SecretsReencrypted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretsReencrypted.ProtoReflect.Descriptor instead.
 func (*SecretsReencrypted) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{64}
+	return file_hub_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *SecretsReencrypted) GetItems() []*SecretsReencrypted_Item {
@@ -6150,7 +6499,7 @@ type SealingKeyRetired struct {
 
 func (x *SealingKeyRetired) Reset() {
 	*x = SealingKeyRetired{}
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6162,7 +6511,7 @@ func (x *SealingKeyRetired) String() string {
 func (*SealingKeyRetired) ProtoMessage() {}
 
 func (x *SealingKeyRetired) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6175,7 +6524,7 @@ func (x *SealingKeyRetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeyRetired.ProtoReflect.Descriptor instead.
 func (*SealingKeyRetired) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{65}
+	return file_hub_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *SealingKeyRetired) GetKey() string {
@@ -6211,7 +6560,7 @@ type TopicContentSet struct {
 
 func (x *TopicContentSet) Reset() {
 	*x = TopicContentSet{}
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6223,7 +6572,7 @@ func (x *TopicContentSet) String() string {
 func (*TopicContentSet) ProtoMessage() {}
 
 func (x *TopicContentSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6236,7 +6585,7 @@ func (x *TopicContentSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicContentSet.ProtoReflect.Descriptor instead.
 func (*TopicContentSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{66}
+	return file_hub_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *TopicContentSet) GetTopic() string {
@@ -6276,7 +6625,7 @@ type TopicContent struct {
 
 func (x *TopicContent) Reset() {
 	*x = TopicContent{}
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6288,7 +6637,7 @@ func (x *TopicContent) String() string {
 func (*TopicContent) ProtoMessage() {}
 
 func (x *TopicContent) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6301,7 +6650,7 @@ func (x *TopicContent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicContent.ProtoReflect.Descriptor instead.
 func (*TopicContent) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{67}
+	return file_hub_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *TopicContent) GetByReference() bool {
@@ -6369,7 +6718,7 @@ type SharedContentFetched struct {
 
 func (x *SharedContentFetched) Reset() {
 	*x = SharedContentFetched{}
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6381,7 +6730,7 @@ func (x *SharedContentFetched) String() string {
 func (*SharedContentFetched) ProtoMessage() {}
 
 func (x *SharedContentFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6394,7 +6743,7 @@ func (x *SharedContentFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SharedContentFetched.ProtoReflect.Descriptor instead.
 func (*SharedContentFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{68}
+	return file_hub_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *SharedContentFetched) GetSubscription() uint64 {
@@ -6458,7 +6807,7 @@ type SharedContentRevoked struct {
 
 func (x *SharedContentRevoked) Reset() {
 	*x = SharedContentRevoked{}
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6470,7 +6819,7 @@ func (x *SharedContentRevoked) String() string {
 func (*SharedContentRevoked) ProtoMessage() {}
 
 func (x *SharedContentRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6483,7 +6832,7 @@ func (x *SharedContentRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SharedContentRevoked.ProtoReflect.Descriptor instead.
 func (*SharedContentRevoked) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{69}
+	return file_hub_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *SharedContentRevoked) GetTopic() string {
@@ -6517,7 +6866,7 @@ type EncryptionKeysEnding struct {
 
 func (x *EncryptionKeysEnding) Reset() {
 	*x = EncryptionKeysEnding{}
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6529,7 +6878,7 @@ func (x *EncryptionKeysEnding) String() string {
 func (*EncryptionKeysEnding) ProtoMessage() {}
 
 func (x *EncryptionKeysEnding) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6542,7 +6891,7 @@ func (x *EncryptionKeysEnding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EncryptionKeysEnding.ProtoReflect.Descriptor instead.
 func (*EncryptionKeysEnding) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{70}
+	return file_hub_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *EncryptionKeysEnding) GetKeys() []*EndingKey {
@@ -6565,7 +6914,7 @@ type EndingKey struct {
 
 func (x *EndingKey) Reset() {
 	*x = EndingKey{}
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6577,7 +6926,7 @@ func (x *EndingKey) String() string {
 func (*EndingKey) ProtoMessage() {}
 
 func (x *EndingKey) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6590,7 +6939,7 @@ func (x *EndingKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndingKey.ProtoReflect.Descriptor instead.
 func (*EndingKey) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{71}
+	return file_hub_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *EndingKey) GetSubscription() uint64 {
@@ -6634,7 +6983,7 @@ type SharedContentRow struct {
 
 func (x *SharedContentRow) Reset() {
 	*x = SharedContentRow{}
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6646,7 +6995,7 @@ func (x *SharedContentRow) String() string {
 func (*SharedContentRow) ProtoMessage() {}
 
 func (x *SharedContentRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6659,7 +7008,7 @@ func (x *SharedContentRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SharedContentRow.ProtoReflect.Descriptor instead.
 func (*SharedContentRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{72}
+	return file_hub_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *SharedContentRow) GetUsed() uint32 {
@@ -6706,7 +7055,7 @@ type GatewayApplied struct {
 
 func (x *GatewayApplied) Reset() {
 	*x = GatewayApplied{}
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6718,7 +7067,7 @@ func (x *GatewayApplied) String() string {
 func (*GatewayApplied) ProtoMessage() {}
 
 func (x *GatewayApplied) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6731,7 +7080,7 @@ func (x *GatewayApplied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewayApplied.ProtoReflect.Descriptor instead.
 func (*GatewayApplied) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{73}
+	return file_hub_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *GatewayApplied) GetBlob() []byte {
@@ -6794,7 +7143,7 @@ type GatewayDocument struct {
 
 func (x *GatewayDocument) Reset() {
 	*x = GatewayDocument{}
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6806,7 +7155,7 @@ func (x *GatewayDocument) String() string {
 func (*GatewayDocument) ProtoMessage() {}
 
 func (x *GatewayDocument) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6819,7 +7168,7 @@ func (x *GatewayDocument) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewayDocument.ProtoReflect.Descriptor instead.
 func (*GatewayDocument) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{74}
+	return file_hub_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *GatewayDocument) GetText() []byte {
@@ -6847,7 +7196,7 @@ type GatewaySecrets struct {
 
 func (x *GatewaySecrets) Reset() {
 	*x = GatewaySecrets{}
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6859,7 +7208,7 @@ func (x *GatewaySecrets) String() string {
 func (*GatewaySecrets) ProtoMessage() {}
 
 func (x *GatewaySecrets) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6872,7 +7221,7 @@ func (x *GatewaySecrets) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewaySecrets.ProtoReflect.Descriptor instead.
 func (*GatewaySecrets) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{75}
+	return file_hub_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *GatewaySecrets) GetSalt() []byte {
@@ -6902,7 +7251,7 @@ type TopicLifecycle struct {
 
 func (x *TopicLifecycle) Reset() {
 	*x = TopicLifecycle{}
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6914,7 +7263,7 @@ func (x *TopicLifecycle) String() string {
 func (*TopicLifecycle) ProtoMessage() {}
 
 func (x *TopicLifecycle) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6927,7 +7276,7 @@ func (x *TopicLifecycle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicLifecycle.ProtoReflect.Descriptor instead.
 func (*TopicLifecycle) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{76}
+	return file_hub_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *TopicLifecycle) GetDeprecatedAt() int64 {
@@ -6970,7 +7319,7 @@ type TopicLifecycleSet struct {
 
 func (x *TopicLifecycleSet) Reset() {
 	*x = TopicLifecycleSet{}
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6982,7 +7331,7 @@ func (x *TopicLifecycleSet) String() string {
 func (*TopicLifecycleSet) ProtoMessage() {}
 
 func (x *TopicLifecycleSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6995,7 +7344,7 @@ func (x *TopicLifecycleSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicLifecycleSet.ProtoReflect.Descriptor instead.
 func (*TopicLifecycleSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{77}
+	return file_hub_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *TopicLifecycleSet) GetTopic() string {
@@ -7029,7 +7378,7 @@ type TopicsRetired struct {
 
 func (x *TopicsRetired) Reset() {
 	*x = TopicsRetired{}
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7041,7 +7390,7 @@ func (x *TopicsRetired) String() string {
 func (*TopicsRetired) ProtoMessage() {}
 
 func (x *TopicsRetired) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7054,7 +7403,7 @@ func (x *TopicsRetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicsRetired.ProtoReflect.Descriptor instead.
 func (*TopicsRetired) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{78}
+	return file_hub_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *TopicsRetired) GetTopics() []uint64 {
@@ -7075,7 +7424,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7087,7 +7436,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7100,7 +7449,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{79}
+	return file_hub_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -7149,7 +7498,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7161,7 +7510,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7174,7 +7523,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{80}
+	return file_hub_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *MetaRow) GetNextGroup() uint64 {
@@ -7356,7 +7705,7 @@ type FormerTokenKey struct {
 
 func (x *FormerTokenKey) Reset() {
 	*x = FormerTokenKey{}
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7368,7 +7717,7 @@ func (x *FormerTokenKey) String() string {
 func (*FormerTokenKey) ProtoMessage() {}
 
 func (x *FormerTokenKey) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7381,7 +7730,7 @@ func (x *FormerTokenKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormerTokenKey.ProtoReflect.Descriptor instead.
 func (*FormerTokenKey) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{81}
+	return file_hub_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *FormerTokenKey) GetPublic() []byte {
@@ -7409,7 +7758,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[82]
+	mi := &file_hub_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7421,7 +7770,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[82]
+	mi := &file_hub_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7434,7 +7783,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{82}
+	return file_hub_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -7478,7 +7827,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[83]
+	mi := &file_hub_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7490,7 +7839,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[83]
+	mi := &file_hub_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7503,7 +7852,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{83}
+	return file_hub_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -7653,7 +8002,7 @@ type StoredBytes struct {
 
 func (x *StoredBytes) Reset() {
 	*x = StoredBytes{}
-	mi := &file_hub_proto_msgTypes[84]
+	mi := &file_hub_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7665,7 +8014,7 @@ func (x *StoredBytes) String() string {
 func (*StoredBytes) ProtoMessage() {}
 
 func (x *StoredBytes) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[84]
+	mi := &file_hub_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7678,7 +8027,7 @@ func (x *StoredBytes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredBytes.ProtoReflect.Descriptor instead.
 func (*StoredBytes) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{84}
+	return file_hub_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *StoredBytes) GetTotal() uint64 {
@@ -7751,7 +8100,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[85]
+	mi := &file_hub_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7763,7 +8112,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[85]
+	mi := &file_hub_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7776,7 +8125,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{85}
+	return file_hub_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -7987,7 +8336,7 @@ type GroupRow struct {
 
 func (x *GroupRow) Reset() {
 	*x = GroupRow{}
-	mi := &file_hub_proto_msgTypes[86]
+	mi := &file_hub_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7999,7 +8348,7 @@ func (x *GroupRow) String() string {
 func (*GroupRow) ProtoMessage() {}
 
 func (x *GroupRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[86]
+	mi := &file_hub_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8012,7 +8361,7 @@ func (x *GroupRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRow.ProtoReflect.Descriptor instead.
 func (*GroupRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{86}
+	return file_hub_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *GroupRow) GetId() uint64 {
@@ -8096,7 +8445,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[87]
+	mi := &file_hub_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8108,7 +8457,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[87]
+	mi := &file_hub_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8121,7 +8470,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{87}
+	return file_hub_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -8157,7 +8506,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[88]
+	mi := &file_hub_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8169,7 +8518,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[88]
+	mi := &file_hub_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8182,7 +8531,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{88}
+	return file_hub_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -8236,7 +8585,7 @@ type FailedRequestRow struct {
 
 func (x *FailedRequestRow) Reset() {
 	*x = FailedRequestRow{}
-	mi := &file_hub_proto_msgTypes[89]
+	mi := &file_hub_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8248,7 +8597,7 @@ func (x *FailedRequestRow) String() string {
 func (*FailedRequestRow) ProtoMessage() {}
 
 func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[89]
+	mi := &file_hub_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8261,7 +8610,7 @@ func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedRequestRow.ProtoReflect.Descriptor instead.
 func (*FailedRequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{89}
+	return file_hub_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *FailedRequestRow) GetNumber() uint64 {
@@ -8388,7 +8737,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[90]
+	mi := &file_hub_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8400,7 +8749,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[90]
+	mi := &file_hub_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8413,7 +8762,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{90}
+	return file_hub_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -8555,7 +8904,7 @@ type PendingBlobRow struct {
 
 func (x *PendingBlobRow) Reset() {
 	*x = PendingBlobRow{}
-	mi := &file_hub_proto_msgTypes[91]
+	mi := &file_hub_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8567,7 +8916,7 @@ func (x *PendingBlobRow) String() string {
 func (*PendingBlobRow) ProtoMessage() {}
 
 func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[91]
+	mi := &file_hub_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8580,7 +8929,7 @@ func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PendingBlobRow.ProtoReflect.Descriptor instead.
 func (*PendingBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{91}
+	return file_hub_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *PendingBlobRow) GetParts() []uint64 {
@@ -8624,7 +8973,7 @@ type MessageBlobRow struct {
 
 func (x *MessageBlobRow) Reset() {
 	*x = MessageBlobRow{}
-	mi := &file_hub_proto_msgTypes[92]
+	mi := &file_hub_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8636,7 +8985,7 @@ func (x *MessageBlobRow) String() string {
 func (*MessageBlobRow) ProtoMessage() {}
 
 func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[92]
+	mi := &file_hub_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8649,7 +8998,7 @@ func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageBlobRow.ProtoReflect.Descriptor instead.
 func (*MessageBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{92}
+	return file_hub_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *MessageBlobRow) GetTopic() uint64 {
@@ -8698,7 +9047,7 @@ type NodeRow struct {
 
 func (x *NodeRow) Reset() {
 	*x = NodeRow{}
-	mi := &file_hub_proto_msgTypes[93]
+	mi := &file_hub_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8710,7 +9059,7 @@ func (x *NodeRow) String() string {
 func (*NodeRow) ProtoMessage() {}
 
 func (x *NodeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[93]
+	mi := &file_hub_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8723,7 +9072,7 @@ func (x *NodeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
 func (*NodeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{93}
+	return file_hub_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *NodeRow) GetNode() string {
@@ -8811,7 +9160,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[94]
+	mi := &file_hub_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8823,7 +9172,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[94]
+	mi := &file_hub_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8836,7 +9185,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{94}
+	return file_hub_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -8899,7 +9248,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[95]
+	mi := &file_hub_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8911,7 +9260,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[95]
+	mi := &file_hub_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8924,7 +9273,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{95}
+	return file_hub_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -8958,7 +9307,7 @@ type AccessRuleRow struct {
 
 func (x *AccessRuleRow) Reset() {
 	*x = AccessRuleRow{}
-	mi := &file_hub_proto_msgTypes[96]
+	mi := &file_hub_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8970,7 +9319,7 @@ func (x *AccessRuleRow) String() string {
 func (*AccessRuleRow) ProtoMessage() {}
 
 func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[96]
+	mi := &file_hub_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8983,7 +9332,7 @@ func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleRow.ProtoReflect.Descriptor instead.
 func (*AccessRuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{96}
+	return file_hub_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *AccessRuleRow) GetRule() *AccessRuleSet {
@@ -9010,7 +9359,7 @@ type QuotaRow struct {
 
 func (x *QuotaRow) Reset() {
 	*x = QuotaRow{}
-	mi := &file_hub_proto_msgTypes[97]
+	mi := &file_hub_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9022,7 +9371,7 @@ func (x *QuotaRow) String() string {
 func (*QuotaRow) ProtoMessage() {}
 
 func (x *QuotaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[97]
+	mi := &file_hub_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9035,7 +9384,7 @@ func (x *QuotaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaRow.ProtoReflect.Descriptor instead.
 func (*QuotaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{97}
+	return file_hub_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *QuotaRow) GetSet() *QuotaSet {
@@ -9065,7 +9414,7 @@ type PrincipalRow struct {
 
 func (x *PrincipalRow) Reset() {
 	*x = PrincipalRow{}
-	mi := &file_hub_proto_msgTypes[98]
+	mi := &file_hub_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9077,7 +9426,7 @@ func (x *PrincipalRow) String() string {
 func (*PrincipalRow) ProtoMessage() {}
 
 func (x *PrincipalRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[98]
+	mi := &file_hub_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9090,7 +9439,7 @@ func (x *PrincipalRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrincipalRow.ProtoReflect.Descriptor instead.
 func (*PrincipalRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{98}
+	return file_hub_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *PrincipalRow) GetOwner() string {
@@ -9133,7 +9482,7 @@ type NonceRow struct {
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[99]
+	mi := &file_hub_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9145,7 +9494,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[99]
+	mi := &file_hub_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9158,7 +9507,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{99}
+	return file_hub_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -9205,7 +9554,7 @@ type SessionRow struct {
 
 func (x *SessionRow) Reset() {
 	*x = SessionRow{}
-	mi := &file_hub_proto_msgTypes[100]
+	mi := &file_hub_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9217,7 +9566,7 @@ func (x *SessionRow) String() string {
 func (*SessionRow) ProtoMessage() {}
 
 func (x *SessionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[100]
+	mi := &file_hub_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9230,7 +9579,7 @@ func (x *SessionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRow.ProtoReflect.Descriptor instead.
 func (*SessionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{100}
+	return file_hub_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *SessionRow) GetPrincipal() string {
@@ -9282,6 +9631,214 @@ func (x *SessionRow) GetSealedWith() uint32 {
 	return 0
 }
 
+type GrantRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       []byte                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	Client        string                 `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`
+	Generation    uint32                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"` // of the newest token
+	Until         int64                  `protobuf:"varint,4,opt,name=until,proto3" json:"until,omitempty"`
+	Ended         bool                   `protobuf:"varint,5,opt,name=ended,proto3" json:"ended,omitempty"` // kept so that no token begins it again
+	SealedWith    uint32                 `protobuf:"fixed32,6,opt,name=sealed_with,json=sealedWith,proto3" json:"sealed_with,omitempty"`
+	At            int64                  `protobuf:"varint,7,opt,name=at,proto3" json:"at,omitempty"` // when it was made
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrantRow) Reset() {
+	*x = GrantRow{}
+	mi := &file_hub_proto_msgTypes[105]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrantRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrantRow) ProtoMessage() {}
+
+func (x *GrantRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[105]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrantRow.ProtoReflect.Descriptor instead.
+func (*GrantRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{105}
+}
+
+func (x *GrantRow) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *GrantRow) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *GrantRow) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *GrantRow) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *GrantRow) GetEnded() bool {
+	if x != nil {
+		return x.Ended
+	}
+	return false
+}
+
+func (x *GrantRow) GetSealedWith() uint32 {
+	if x != nil {
+		return x.SealedWith
+	}
+	return 0
+}
+
+func (x *GrantRow) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+type DeviceRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	UserCode      string                 `protobuf:"bytes,1,opt,name=user_code,json=userCode,proto3" json:"user_code,omitempty"`
+	Client        string                 `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`
+	From          string                 `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
+	Network       string                 `protobuf:"bytes,4,opt,name=network,proto3" json:"network,omitempty"`
+	Until         int64                  `protobuf:"varint,5,opt,name=until,proto3" json:"until,omitempty"`
+	At            int64                  `protobuf:"varint,6,opt,name=at,proto3" json:"at,omitempty"` // when it was requested
+	Decided       bool                   `protobuf:"varint,7,opt,name=decided,proto3" json:"decided,omitempty"`
+	Denied        bool                   `protobuf:"varint,8,opt,name=denied,proto3" json:"denied,omitempty"`
+	Session       []byte                 `protobuf:"bytes,9,opt,name=session,proto3" json:"session,omitempty"`
+	Ticket        []byte                 `protobuf:"bytes,10,opt,name=ticket,proto3" json:"ticket,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceRow) Reset() {
+	*x = DeviceRow{}
+	mi := &file_hub_proto_msgTypes[106]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceRow) ProtoMessage() {}
+
+func (x *DeviceRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[106]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceRow.ProtoReflect.Descriptor instead.
+func (*DeviceRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{106}
+}
+
+func (x *DeviceRow) GetUserCode() string {
+	if x != nil {
+		return x.UserCode
+	}
+	return ""
+}
+
+func (x *DeviceRow) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *DeviceRow) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *DeviceRow) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *DeviceRow) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *DeviceRow) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *DeviceRow) GetDecided() bool {
+	if x != nil {
+		return x.Decided
+	}
+	return false
+}
+
+func (x *DeviceRow) GetDenied() bool {
+	if x != nil {
+		return x.Denied
+	}
+	return false
+}
+
+func (x *DeviceRow) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *DeviceRow) GetTicket() []byte {
+	if x != nil {
+		return x.Ticket
+	}
+	return nil
+}
+
 // OriginRow remembers the results of an origin's last batches.
 type OriginRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -9294,7 +9851,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[101]
+	mi := &file_hub_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9306,7 +9863,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[101]
+	mi := &file_hub_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9319,7 +9876,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{101}
+	return file_hub_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -9353,7 +9910,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[102]
+	mi := &file_hub_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9365,7 +9922,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[102]
+	mi := &file_hub_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9378,7 +9935,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{102}
+	return file_hub_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -9404,7 +9961,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[103]
+	mi := &file_hub_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9416,7 +9973,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[103]
+	mi := &file_hub_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9429,7 +9986,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{103}
+	return file_hub_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -9451,7 +10008,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[104]
+	mi := &file_hub_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9463,7 +10020,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[104]
+	mi := &file_hub_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9476,7 +10033,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{104}
+	return file_hub_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -9517,7 +10074,7 @@ type CallbackCredentialsRow struct {
 
 func (x *CallbackCredentialsRow) Reset() {
 	*x = CallbackCredentialsRow{}
-	mi := &file_hub_proto_msgTypes[105]
+	mi := &file_hub_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9529,7 +10086,7 @@ func (x *CallbackCredentialsRow) String() string {
 func (*CallbackCredentialsRow) ProtoMessage() {}
 
 func (x *CallbackCredentialsRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[105]
+	mi := &file_hub_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9542,7 +10099,7 @@ func (x *CallbackCredentialsRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallbackCredentialsRow.ProtoReflect.Descriptor instead.
 func (*CallbackCredentialsRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{105}
+	return file_hub_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *CallbackCredentialsRow) GetSet() *CallbackCredentialsSet {
@@ -9572,7 +10129,7 @@ type GatewayRow struct {
 
 func (x *GatewayRow) Reset() {
 	*x = GatewayRow{}
-	mi := &file_hub_proto_msgTypes[106]
+	mi := &file_hub_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9584,7 +10141,7 @@ func (x *GatewayRow) String() string {
 func (*GatewayRow) ProtoMessage() {}
 
 func (x *GatewayRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[106]
+	mi := &file_hub_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9597,7 +10154,7 @@ func (x *GatewayRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewayRow.ProtoReflect.Descriptor instead.
 func (*GatewayRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{106}
+	return file_hub_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *GatewayRow) GetApplied() *GatewayApplied {
@@ -9638,7 +10195,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[107]
+	mi := &file_hub_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9650,7 +10207,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[107]
+	mi := &file_hub_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9694,7 +10251,7 @@ type SecretsReencrypted_Item struct {
 
 func (x *SecretsReencrypted_Item) Reset() {
 	*x = SecretsReencrypted_Item{}
-	mi := &file_hub_proto_msgTypes[108]
+	mi := &file_hub_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9706,7 +10263,7 @@ func (x *SecretsReencrypted_Item) String() string {
 func (*SecretsReencrypted_Item) ProtoMessage() {}
 
 func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[108]
+	mi := &file_hub_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9719,7 +10276,7 @@ func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretsReencrypted_Item.ProtoReflect.Descriptor instead.
 func (*SecretsReencrypted_Item) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{64, 0}
+	return file_hub_proto_rawDescGZIP(), []int{68, 0}
 }
 
 func (x *SecretsReencrypted_Item) GetSubscription() uint64 {
@@ -9774,7 +10331,7 @@ type GatewayDocument_File struct {
 
 func (x *GatewayDocument_File) Reset() {
 	*x = GatewayDocument_File{}
-	mi := &file_hub_proto_msgTypes[109]
+	mi := &file_hub_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9786,7 +10343,7 @@ func (x *GatewayDocument_File) String() string {
 func (*GatewayDocument_File) ProtoMessage() {}
 
 func (x *GatewayDocument_File) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[109]
+	mi := &file_hub_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9799,7 +10356,7 @@ func (x *GatewayDocument_File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewayDocument_File.ProtoReflect.Descriptor instead.
 func (*GatewayDocument_File) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{74, 0}
+	return file_hub_proto_rawDescGZIP(), []int{78, 0}
 }
 
 func (x *GatewayDocument_File) GetName() string {
@@ -9826,7 +10383,7 @@ type GatewaySecrets_Secret struct {
 
 func (x *GatewaySecrets_Secret) Reset() {
 	*x = GatewaySecrets_Secret{}
-	mi := &file_hub_proto_msgTypes[110]
+	mi := &file_hub_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9838,7 +10395,7 @@ func (x *GatewaySecrets_Secret) String() string {
 func (*GatewaySecrets_Secret) ProtoMessage() {}
 
 func (x *GatewaySecrets_Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[110]
+	mi := &file_hub_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9851,7 +10408,7 @@ func (x *GatewaySecrets_Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewaySecrets_Secret.ProtoReflect.Descriptor instead.
 func (*GatewaySecrets_Secret) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{75, 0}
+	return file_hub_proto_rawDescGZIP(), []int{79, 0}
 }
 
 func (x *GatewaySecrets_Secret) GetName() string {
@@ -9878,7 +10435,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[111]
+	mi := &file_hub_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9890,7 +10447,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[111]
+	mi := &file_hub_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9903,7 +10460,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{79, 0}
+	return file_hub_proto_rawDescGZIP(), []int{83, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -9933,7 +10490,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\x98#\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xb4%\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -9994,7 +10551,11 @@ const file_hub_proto_rawDesc = "" +
 	"\x16shared_content_revoked\x18\x8e\x01 \x01(\v2\".quorumhub.v1.SharedContentRevokedH\x00R\x14sharedContentRevoked\x12[\n" +
 	"\x16encryption_keys_ending\x18\x8f\x01 \x01(\v2\".quorumhub.v1.EncryptionKeysEndingH\x00R\x14encryptionKeysEnding\x12H\n" +
 	"\x0fsession_started\x18\x96\x01 \x01(\v2\x1c.quorumhub.v1.SessionStartedH\x00R\x0esessionStarted\x12E\n" +
-	"\x0esessions_ended\x18\x97\x01 \x01(\v2\x1b.quorumhub.v1.SessionsEndedH\x00R\rsessionsEndedB\x06\n" +
+	"\x0esessions_ended\x18\x97\x01 \x01(\v2\x1b.quorumhub.v1.SessionsEndedH\x00R\rsessionsEnded\x12E\n" +
+	"\x0egrant_advanced\x18\xaa\x01 \x01(\v2\x1b.quorumhub.v1.GrantAdvancedH\x00R\rgrantAdvanced\x12?\n" +
+	"\fgrants_ended\x18\xab\x01 \x01(\v2\x19.quorumhub.v1.GrantsEndedH\x00R\vgrantsEnded\x12K\n" +
+	"\x10device_requested\x18\xac\x01 \x01(\v2\x1d.quorumhub.v1.DeviceRequestedH\x00R\x0fdeviceRequested\x12E\n" +
+	"\x0edevice_decided\x18\xad\x01 \x01(\v2\x1b.quorumhub.v1.DeviceDecidedH\x00R\rdeviceDecidedB\x06\n" +
 	"\x04kind\"\x85\x03\n" +
 	"\x06Caller\x12\x1c\n" +
 	"\tprincipal\x18\x01 \x01(\tR\tprincipal\x12\x1a\n" +
@@ -10349,7 +10910,31 @@ const file_hub_proto_rawDesc = "" +
 	"\x03all\x18\x05 \x01(\bR\x03all\x12\x14\n" +
 	"\x05owner\x18\x06 \x01(\tR\x05owner\x120\n" +
 	"\x06reason\x18\a \x01(\x0e2\x18.quorumhub.v1.SessionEndR\x06reason\x12\x0e\n" +
-	"\x02by\x18\b \x01(\tR\x02by\"7\n" +
+	"\x02by\x18\b \x01(\tR\x02by\"\xae\x01\n" +
+	"\rGrantAdvanced\x12\x14\n" +
+	"\x05grant\x18\x01 \x01(\fR\x05grant\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\rR\n" +
+	"generation\x12\x18\n" +
+	"\asession\x18\x03 \x01(\fR\asession\x12\x16\n" +
+	"\x06client\x18\x04 \x01(\tR\x06client\x12\x14\n" +
+	"\x05until\x18\x05 \x01(\x03R\x05until\x12\x1f\n" +
+	"\vsealed_with\x18\x06 \x01(\aR\n" +
+	"sealedWith\"%\n" +
+	"\vGrantsEnded\x12\x16\n" +
+	"\x06grants\x18\x01 \x03(\fR\x06grants\"\xa2\x01\n" +
+	"\x0fDeviceRequested\x12\x16\n" +
+	"\x06device\x18\x01 \x01(\fR\x06device\x12\x1b\n" +
+	"\tuser_code\x18\x02 \x01(\tR\buserCode\x12\x16\n" +
+	"\x06client\x18\x03 \x01(\tR\x06client\x12\x12\n" +
+	"\x04from\x18\x04 \x01(\tR\x04from\x12\x18\n" +
+	"\anetwork\x18\x05 \x01(\tR\anetwork\x12\x14\n" +
+	"\x05until\x18\x06 \x01(\x03R\x05until\"q\n" +
+	"\rDeviceDecided\x12\x16\n" +
+	"\x06device\x18\x01 \x01(\fR\x06device\x12\x16\n" +
+	"\x06denied\x18\x02 \x01(\bR\x06denied\x12\x18\n" +
+	"\asession\x18\x03 \x01(\fR\asession\x12\x16\n" +
+	"\x06ticket\x18\x04 \x01(\fR\x06ticket\"7\n" +
 	"\x13SealingKeyAnnounced\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\"<\n" +
@@ -10665,7 +11250,30 @@ const file_hub_proto_rawDesc = "" +
 	"\astarted\x18\x05 \x01(\x03R\astarted\x12\x12\n" +
 	"\x04ends\x18\x06 \x01(\x03R\x04ends\x12\x1f\n" +
 	"\vsealed_with\x18\a \x01(\aR\n" +
-	"sealedWith\"l\n" +
+	"sealedWith\"\xb9\x01\n" +
+	"\bGrantRow\x12\x18\n" +
+	"\asession\x18\x01 \x01(\fR\asession\x12\x16\n" +
+	"\x06client\x18\x02 \x01(\tR\x06client\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x03 \x01(\rR\n" +
+	"generation\x12\x14\n" +
+	"\x05until\x18\x04 \x01(\x03R\x05until\x12\x14\n" +
+	"\x05ended\x18\x05 \x01(\bR\x05ended\x12\x1f\n" +
+	"\vsealed_with\x18\x06 \x01(\aR\n" +
+	"sealedWith\x12\x0e\n" +
+	"\x02at\x18\a \x01(\x03R\x02at\"\xf8\x01\n" +
+	"\tDeviceRow\x12\x1b\n" +
+	"\tuser_code\x18\x01 \x01(\tR\buserCode\x12\x16\n" +
+	"\x06client\x18\x02 \x01(\tR\x06client\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\tR\x04from\x12\x18\n" +
+	"\anetwork\x18\x04 \x01(\tR\anetwork\x12\x14\n" +
+	"\x05until\x18\x05 \x01(\x03R\x05until\x12\x0e\n" +
+	"\x02at\x18\x06 \x01(\x03R\x02at\x12\x18\n" +
+	"\adecided\x18\a \x01(\bR\adecided\x12\x16\n" +
+	"\x06denied\x18\b \x01(\bR\x06denied\x12\x18\n" +
+	"\asession\x18\t \x01(\fR\asession\x12\x16\n" +
+	"\x06ticket\x18\n" +
+	" \x01(\fR\x06ticket\"l\n" +
 	"\tOriginRow\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x12\n" +
 	"\x04seen\x18\x02 \x01(\x03R\x04seen\x123\n" +
@@ -10763,7 +11371,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 }
 
 var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 11)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 112)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 118)
 var file_hub_proto_goTypes = []any{
 	(NewClusterReason)(0),             // 0: quorumhub.v1.NewClusterReason
 	(Mode)(0),                         // 1: quorumhub.v1.Mode
@@ -10838,56 +11446,62 @@ var file_hub_proto_goTypes = []any{
 	(*SessionStarted)(nil),            // 70: quorumhub.v1.SessionStarted
 	(*PassedStep)(nil),                // 71: quorumhub.v1.PassedStep
 	(*SessionsEnded)(nil),             // 72: quorumhub.v1.SessionsEnded
-	(*SealingKeyAnnounced)(nil),       // 73: quorumhub.v1.SealingKeyAnnounced
-	(*SealingKeySwitched)(nil),        // 74: quorumhub.v1.SealingKeySwitched
-	(*SecretsReencrypted)(nil),        // 75: quorumhub.v1.SecretsReencrypted
-	(*SealingKeyRetired)(nil),         // 76: quorumhub.v1.SealingKeyRetired
-	(*TopicContentSet)(nil),           // 77: quorumhub.v1.TopicContentSet
-	(*TopicContent)(nil),              // 78: quorumhub.v1.TopicContent
-	(*SharedContentFetched)(nil),      // 79: quorumhub.v1.SharedContentFetched
-	(*SharedContentRevoked)(nil),      // 80: quorumhub.v1.SharedContentRevoked
-	(*EncryptionKeysEnding)(nil),      // 81: quorumhub.v1.EncryptionKeysEnding
-	(*EndingKey)(nil),                 // 82: quorumhub.v1.EndingKey
-	(*SharedContentRow)(nil),          // 83: quorumhub.v1.SharedContentRow
-	(*GatewayApplied)(nil),            // 84: quorumhub.v1.GatewayApplied
-	(*GatewayDocument)(nil),           // 85: quorumhub.v1.GatewayDocument
-	(*GatewaySecrets)(nil),            // 86: quorumhub.v1.GatewaySecrets
-	(*TopicLifecycle)(nil),            // 87: quorumhub.v1.TopicLifecycle
-	(*TopicLifecycleSet)(nil),         // 88: quorumhub.v1.TopicLifecycleSet
-	(*TopicsRetired)(nil),             // 89: quorumhub.v1.TopicsRetired
-	(*LogTrimmed)(nil),                // 90: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),                   // 91: quorumhub.v1.MetaRow
-	(*FormerTokenKey)(nil),            // 92: quorumhub.v1.FormerTokenKey
-	(*NodeResumed)(nil),               // 93: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),                  // 94: quorumhub.v1.TopicRow
-	(*StoredBytes)(nil),               // 95: quorumhub.v1.StoredBytes
-	(*SubscriptionRow)(nil),           // 96: quorumhub.v1.SubscriptionRow
-	(*GroupRow)(nil),                  // 97: quorumhub.v1.GroupRow
-	(*CursorRow)(nil),                 // 98: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),                // 99: quorumhub.v1.RequestRow
-	(*FailedRequestRow)(nil),          // 100: quorumhub.v1.FailedRequestRow
-	(*DeadLetterRow)(nil),             // 101: quorumhub.v1.DeadLetterRow
-	(*PendingBlobRow)(nil),            // 102: quorumhub.v1.PendingBlobRow
-	(*MessageBlobRow)(nil),            // 103: quorumhub.v1.MessageBlobRow
-	(*NodeRow)(nil),                   // 104: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),            // 105: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),                 // 106: quorumhub.v1.ApiKeyRow
-	(*AccessRuleRow)(nil),             // 107: quorumhub.v1.AccessRuleRow
-	(*QuotaRow)(nil),                  // 108: quorumhub.v1.QuotaRow
-	(*PrincipalRow)(nil),              // 109: quorumhub.v1.PrincipalRow
-	(*NonceRow)(nil),                  // 110: quorumhub.v1.NonceRow
-	(*SessionRow)(nil),                // 111: quorumhub.v1.SessionRow
-	(*OriginRow)(nil),                 // 112: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),               // 113: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),            // 114: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),               // 115: quorumhub.v1.EventResult
-	(*CallbackCredentialsRow)(nil),    // 116: quorumhub.v1.CallbackCredentialsRow
-	(*GatewayRow)(nil),                // 117: quorumhub.v1.GatewayRow
-	(*BatchPublished_Item)(nil),       // 118: quorumhub.v1.BatchPublished.Item
-	(*SecretsReencrypted_Item)(nil),   // 119: quorumhub.v1.SecretsReencrypted.Item
-	(*GatewayDocument_File)(nil),      // 120: quorumhub.v1.GatewayDocument.File
-	(*GatewaySecrets_Secret)(nil),     // 121: quorumhub.v1.GatewaySecrets.Secret
-	(*LogTrimmed_Range)(nil),          // 122: quorumhub.v1.LogTrimmed.Range
+	(*GrantAdvanced)(nil),             // 73: quorumhub.v1.GrantAdvanced
+	(*GrantsEnded)(nil),               // 74: quorumhub.v1.GrantsEnded
+	(*DeviceRequested)(nil),           // 75: quorumhub.v1.DeviceRequested
+	(*DeviceDecided)(nil),             // 76: quorumhub.v1.DeviceDecided
+	(*SealingKeyAnnounced)(nil),       // 77: quorumhub.v1.SealingKeyAnnounced
+	(*SealingKeySwitched)(nil),        // 78: quorumhub.v1.SealingKeySwitched
+	(*SecretsReencrypted)(nil),        // 79: quorumhub.v1.SecretsReencrypted
+	(*SealingKeyRetired)(nil),         // 80: quorumhub.v1.SealingKeyRetired
+	(*TopicContentSet)(nil),           // 81: quorumhub.v1.TopicContentSet
+	(*TopicContent)(nil),              // 82: quorumhub.v1.TopicContent
+	(*SharedContentFetched)(nil),      // 83: quorumhub.v1.SharedContentFetched
+	(*SharedContentRevoked)(nil),      // 84: quorumhub.v1.SharedContentRevoked
+	(*EncryptionKeysEnding)(nil),      // 85: quorumhub.v1.EncryptionKeysEnding
+	(*EndingKey)(nil),                 // 86: quorumhub.v1.EndingKey
+	(*SharedContentRow)(nil),          // 87: quorumhub.v1.SharedContentRow
+	(*GatewayApplied)(nil),            // 88: quorumhub.v1.GatewayApplied
+	(*GatewayDocument)(nil),           // 89: quorumhub.v1.GatewayDocument
+	(*GatewaySecrets)(nil),            // 90: quorumhub.v1.GatewaySecrets
+	(*TopicLifecycle)(nil),            // 91: quorumhub.v1.TopicLifecycle
+	(*TopicLifecycleSet)(nil),         // 92: quorumhub.v1.TopicLifecycleSet
+	(*TopicsRetired)(nil),             // 93: quorumhub.v1.TopicsRetired
+	(*LogTrimmed)(nil),                // 94: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),                   // 95: quorumhub.v1.MetaRow
+	(*FormerTokenKey)(nil),            // 96: quorumhub.v1.FormerTokenKey
+	(*NodeResumed)(nil),               // 97: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),                  // 98: quorumhub.v1.TopicRow
+	(*StoredBytes)(nil),               // 99: quorumhub.v1.StoredBytes
+	(*SubscriptionRow)(nil),           // 100: quorumhub.v1.SubscriptionRow
+	(*GroupRow)(nil),                  // 101: quorumhub.v1.GroupRow
+	(*CursorRow)(nil),                 // 102: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),                // 103: quorumhub.v1.RequestRow
+	(*FailedRequestRow)(nil),          // 104: quorumhub.v1.FailedRequestRow
+	(*DeadLetterRow)(nil),             // 105: quorumhub.v1.DeadLetterRow
+	(*PendingBlobRow)(nil),            // 106: quorumhub.v1.PendingBlobRow
+	(*MessageBlobRow)(nil),            // 107: quorumhub.v1.MessageBlobRow
+	(*NodeRow)(nil),                   // 108: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),            // 109: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),                 // 110: quorumhub.v1.ApiKeyRow
+	(*AccessRuleRow)(nil),             // 111: quorumhub.v1.AccessRuleRow
+	(*QuotaRow)(nil),                  // 112: quorumhub.v1.QuotaRow
+	(*PrincipalRow)(nil),              // 113: quorumhub.v1.PrincipalRow
+	(*NonceRow)(nil),                  // 114: quorumhub.v1.NonceRow
+	(*SessionRow)(nil),                // 115: quorumhub.v1.SessionRow
+	(*GrantRow)(nil),                  // 116: quorumhub.v1.GrantRow
+	(*DeviceRow)(nil),                 // 117: quorumhub.v1.DeviceRow
+	(*OriginRow)(nil),                 // 118: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),               // 119: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),            // 120: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),               // 121: quorumhub.v1.EventResult
+	(*CallbackCredentialsRow)(nil),    // 122: quorumhub.v1.CallbackCredentialsRow
+	(*GatewayRow)(nil),                // 123: quorumhub.v1.GatewayRow
+	(*BatchPublished_Item)(nil),       // 124: quorumhub.v1.BatchPublished.Item
+	(*SecretsReencrypted_Item)(nil),   // 125: quorumhub.v1.SecretsReencrypted.Item
+	(*GatewayDocument_File)(nil),      // 126: quorumhub.v1.GatewayDocument.File
+	(*GatewaySecrets_Secret)(nil),     // 127: quorumhub.v1.GatewaySecrets.Secret
+	(*LogTrimmed_Range)(nil),          // 128: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
 	12,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
@@ -10905,7 +11519,7 @@ var file_hub_proto_depIdxs = []int32{
 	53,  // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
 	60,  // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
 	61,  // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	90,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	94,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
 	43,  // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
 	45,  // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
 	46,  // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
@@ -10928,10 +11542,10 @@ var file_hub_proto_depIdxs = []int32{
 	56,  // 35: quorumhub.v1.Event.dead_letters_replayed:type_name -> quorumhub.v1.DeadLettersReplayed
 	58,  // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
 	17,  // 37: quorumhub.v1.Event.new_cluster_forced:type_name -> quorumhub.v1.NewClusterForced
-	73,  // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
-	74,  // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
-	75,  // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
-	76,  // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
+	77,  // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
+	78,  // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
+	79,  // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
+	80,  // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
 	39,  // 42: quorumhub.v1.Event.subscription_imported:type_name -> quorumhub.v1.SubscriptionImported
 	64,  // 43: quorumhub.v1.Event.api_keys_expired:type_name -> quorumhub.v1.ApiKeysExpired
 	41,  // 44: quorumhub.v1.Event.owner_ended:type_name -> quorumhub.v1.OwnerEnded
@@ -10939,93 +11553,97 @@ var file_hub_proto_depIdxs = []int32{
 	59,  // 46: quorumhub.v1.Event.callback_credentials_set:type_name -> quorumhub.v1.CallbackCredentialsSet
 	49,  // 47: quorumhub.v1.Event.node_urls_set:type_name -> quorumhub.v1.NodeUrlsSet
 	35,  // 48: quorumhub.v1.Event.subscription_signature_set:type_name -> quorumhub.v1.SubscriptionSignatureSet
-	84,  // 49: quorumhub.v1.Event.gateway_applied:type_name -> quorumhub.v1.GatewayApplied
-	88,  // 50: quorumhub.v1.Event.topic_lifecycle_set:type_name -> quorumhub.v1.TopicLifecycleSet
-	89,  // 51: quorumhub.v1.Event.topics_retired:type_name -> quorumhub.v1.TopicsRetired
+	88,  // 49: quorumhub.v1.Event.gateway_applied:type_name -> quorumhub.v1.GatewayApplied
+	92,  // 50: quorumhub.v1.Event.topic_lifecycle_set:type_name -> quorumhub.v1.TopicLifecycleSet
+	93,  // 51: quorumhub.v1.Event.topics_retired:type_name -> quorumhub.v1.TopicsRetired
 	67,  // 52: quorumhub.v1.Event.quota_set:type_name -> quorumhub.v1.QuotaSet
 	68,  // 53: quorumhub.v1.Event.quota_removed:type_name -> quorumhub.v1.QuotaRemoved
-	77,  // 54: quorumhub.v1.Event.topic_content_set:type_name -> quorumhub.v1.TopicContentSet
-	79,  // 55: quorumhub.v1.Event.shared_content_fetched:type_name -> quorumhub.v1.SharedContentFetched
-	80,  // 56: quorumhub.v1.Event.shared_content_revoked:type_name -> quorumhub.v1.SharedContentRevoked
-	81,  // 57: quorumhub.v1.Event.encryption_keys_ending:type_name -> quorumhub.v1.EncryptionKeysEnding
+	81,  // 54: quorumhub.v1.Event.topic_content_set:type_name -> quorumhub.v1.TopicContentSet
+	83,  // 55: quorumhub.v1.Event.shared_content_fetched:type_name -> quorumhub.v1.SharedContentFetched
+	84,  // 56: quorumhub.v1.Event.shared_content_revoked:type_name -> quorumhub.v1.SharedContentRevoked
+	85,  // 57: quorumhub.v1.Event.encryption_keys_ending:type_name -> quorumhub.v1.EncryptionKeysEnding
 	70,  // 58: quorumhub.v1.Event.session_started:type_name -> quorumhub.v1.SessionStarted
 	72,  // 59: quorumhub.v1.Event.sessions_ended:type_name -> quorumhub.v1.SessionsEnded
-	0,   // 60: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
-	15,  // 61: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
-	22,  // 62: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
-	15,  // 63: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
-	118, // 64: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	15,  // 65: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
-	15,  // 66: quorumhub.v1.BlobPartAdded.caller:type_name -> quorumhub.v1.Caller
-	22,  // 67: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
-	15,  // 68: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
-	28,  // 69: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
-	1,   // 70: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	32,  // 71: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	31,  // 72: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	15,  // 73: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
-	2,   // 74: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
-	3,   // 75: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
-	37,  // 76: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	29,  // 77: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
-	4,   // 78: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	3,   // 79: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
-	44,  // 80: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	5,   // 81: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
-	6,   // 82: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	7,   // 83: quorumhub.v1.NodeChanged.drain:type_name -> quorumhub.v1.NodeDrain
-	8,   // 84: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
-	51,  // 85: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	52,  // 86: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
-	51,  // 87: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
-	54,  // 88: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	57,  // 89: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
-	54,  // 90: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
-	15,  // 91: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
-	9,   // 92: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	15,  // 93: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
-	15,  // 94: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
-	71,  // 95: quorumhub.v1.SessionStarted.passed:type_name -> quorumhub.v1.PassedStep
-	10,  // 96: quorumhub.v1.SessionsEnded.reason:type_name -> quorumhub.v1.SessionEnd
-	119, // 97: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
-	78,  // 98: quorumhub.v1.TopicContentSet.content:type_name -> quorumhub.v1.TopicContent
-	82,  // 99: quorumhub.v1.EncryptionKeysEnding.keys:type_name -> quorumhub.v1.EndingKey
-	120, // 100: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
-	121, // 101: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
-	87,  // 102: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
-	122, // 103: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	93,  // 104: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	92,  // 105: quorumhub.v1.MetaRow.former_token_keys:type_name -> quorumhub.v1.FormerTokenKey
-	28,  // 106: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
-	87,  // 107: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
-	78,  // 108: quorumhub.v1.TopicRow.content:type_name -> quorumhub.v1.TopicContent
-	95,  // 109: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
-	32,  // 110: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	30,  // 111: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
-	31,  // 112: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	3,   // 113: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
-	32,  // 114: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	98,  // 115: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	51,  // 116: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	29,  // 117: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	1,   // 118: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
-	29,  // 119: quorumhub.v1.FailedRequestRow.asked:type_name -> quorumhub.v1.SubscriptionRequested
-	54,  // 120: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	5,   // 121: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	62,  // 122: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	65,  // 123: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
-	67,  // 124: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
-	71,  // 125: quorumhub.v1.SessionRow.passed:type_name -> quorumhub.v1.PassedStep
-	113, // 126: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	114, // 127: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	115, // 128: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	59,  // 129: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
-	84,  // 130: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
-	131, // [131:131] is the sub-list for method output_type
-	131, // [131:131] is the sub-list for method input_type
-	131, // [131:131] is the sub-list for extension type_name
-	131, // [131:131] is the sub-list for extension extendee
-	0,   // [0:131] is the sub-list for field type_name
+	73,  // 60: quorumhub.v1.Event.grant_advanced:type_name -> quorumhub.v1.GrantAdvanced
+	74,  // 61: quorumhub.v1.Event.grants_ended:type_name -> quorumhub.v1.GrantsEnded
+	75,  // 62: quorumhub.v1.Event.device_requested:type_name -> quorumhub.v1.DeviceRequested
+	76,  // 63: quorumhub.v1.Event.device_decided:type_name -> quorumhub.v1.DeviceDecided
+	0,   // 64: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
+	15,  // 65: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
+	22,  // 66: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
+	15,  // 67: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
+	124, // 68: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	15,  // 69: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
+	15,  // 70: quorumhub.v1.BlobPartAdded.caller:type_name -> quorumhub.v1.Caller
+	22,  // 71: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
+	15,  // 72: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
+	28,  // 73: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
+	1,   // 74: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	32,  // 75: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	31,  // 76: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	15,  // 77: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
+	2,   // 78: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
+	3,   // 79: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
+	37,  // 80: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	29,  // 81: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
+	4,   // 82: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	3,   // 83: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
+	44,  // 84: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	5,   // 85: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	6,   // 86: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	7,   // 87: quorumhub.v1.NodeChanged.drain:type_name -> quorumhub.v1.NodeDrain
+	8,   // 88: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
+	51,  // 89: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	52,  // 90: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
+	51,  // 91: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
+	54,  // 92: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	57,  // 93: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
+	54,  // 94: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
+	15,  // 95: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
+	9,   // 96: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	15,  // 97: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
+	15,  // 98: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
+	71,  // 99: quorumhub.v1.SessionStarted.passed:type_name -> quorumhub.v1.PassedStep
+	10,  // 100: quorumhub.v1.SessionsEnded.reason:type_name -> quorumhub.v1.SessionEnd
+	125, // 101: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
+	82,  // 102: quorumhub.v1.TopicContentSet.content:type_name -> quorumhub.v1.TopicContent
+	86,  // 103: quorumhub.v1.EncryptionKeysEnding.keys:type_name -> quorumhub.v1.EndingKey
+	126, // 104: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
+	127, // 105: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
+	91,  // 106: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	128, // 107: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	97,  // 108: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	96,  // 109: quorumhub.v1.MetaRow.former_token_keys:type_name -> quorumhub.v1.FormerTokenKey
+	28,  // 110: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	91,  // 111: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	82,  // 112: quorumhub.v1.TopicRow.content:type_name -> quorumhub.v1.TopicContent
+	99,  // 113: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
+	32,  // 114: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	30,  // 115: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
+	31,  // 116: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	3,   // 117: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
+	32,  // 118: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	102, // 119: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	51,  // 120: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	29,  // 121: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	1,   // 122: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
+	29,  // 123: quorumhub.v1.FailedRequestRow.asked:type_name -> quorumhub.v1.SubscriptionRequested
+	54,  // 124: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	5,   // 125: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	62,  // 126: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	65,  // 127: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
+	67,  // 128: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
+	71,  // 129: quorumhub.v1.SessionRow.passed:type_name -> quorumhub.v1.PassedStep
+	119, // 130: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	120, // 131: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	121, // 132: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	59,  // 133: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
+	88,  // 134: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
+	135, // [135:135] is the sub-list for method output_type
+	135, // [135:135] is the sub-list for method input_type
+	135, // [135:135] is the sub-list for extension type_name
+	135, // [135:135] is the sub-list for extension extendee
+	0,   // [0:135] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -11091,17 +11709,21 @@ func file_hub_proto_init() {
 		(*Event_EncryptionKeysEnding)(nil),
 		(*Event_SessionStarted)(nil),
 		(*Event_SessionsEnded)(nil),
+		(*Event_GrantAdvanced)(nil),
+		(*Event_GrantsEnded)(nil),
+		(*Event_DeviceRequested)(nil),
+		(*Event_DeviceDecided)(nil),
 	}
 	file_hub_proto_msgTypes[17].OneofWrappers = []any{}
 	file_hub_proto_msgTypes[56].OneofWrappers = []any{}
-	file_hub_proto_msgTypes[73].OneofWrappers = []any{}
+	file_hub_proto_msgTypes[77].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
 			NumEnums:      11,
-			NumMessages:   112,
+			NumMessages:   118,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -86,12 +86,15 @@ func (b *browser) open(url string) *browser {
 	return b
 }
 
+// try is open for a page that may not be there yet.
+func (b *browser) try(url string) error { return chromedp.Do(b.ctx, chromedp.Navigate(url)) }
+
 // fill types into a field.
 func (b *browser) fill(selector, text string) *browser {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, hubtest.Patience)
 	defer cancel()
-	if err := chromedp.Do(ctx, chromedp.SetValue(chromedp.CSS(selector), ""), chromedp.SendKeys(chromedp.CSS(selector), text)); err != nil {
+	if err := chromedp.Do(ctx, chromedp.SendKeys(chromedp.CSS(selector), text)); err != nil {
 		b.t.Fatalf("type into %s: %v\n%s", selector, err, b.text())
 	}
 	return b

@@ -2,12 +2,15 @@ package login
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"quorumhub/auth"
 	"quorumhub/auth/sequence"
@@ -101,9 +104,11 @@ func (h *Handler) Serve(rt *Route, w http.ResponseWriter, r *http.Request) {
 	peer := PeerOf(r.Context())
 	if cookie, ok := only(r, session.CookieName); ok {
 		s, fresh, err := h.Sessions.Open(r.Context(), cookie)
+		var forged *auth.RefusalError
 		switch {
-		case err != nil:
-			peer.SessionError = err
+		case errors.As(err, &forged): // or sealed by keys that are gone: the browser can begin anew
+			peer.Refused(r.Context(), err)
+			drop(w, session.CookieName)
 		case fresh != "":
 			http.SetCookie(w, session.Cookie(fresh))
 		}
@@ -133,11 +138,15 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, p Protocol) {
 	if err == nil {
 		q.Provider, err = p.Provider(r, q)
 	}
-	if err != nil {
+	var own Answer
+	switch {
+	case errors.As(err, &own):
+		own.Answer(w, r)
+	case err != nil:
 		Fail(w, r, err)
-		return
+	default:
+		h.process(w, r, p, q)
 	}
-	h.process(w, r, p, q)
 }
 
 // callback takes what an identity provider sent somebody back with.
@@ -212,6 +221,7 @@ func (h *Handler) process(w http.ResponseWriter, r *http.Request, p Protocol, q 
 	}
 	if res.Cookie != "" {
 		http.SetCookie(w, session.Cookie(res.Cookie))
+		peer.Audit(r.Context(), res.Principal, "login", notes(res)...)
 	}
 	if refused := refusedBy(res); refused == nil {
 		peer.Return()
@@ -232,26 +242,33 @@ func (h *Handler) process(w http.ResponseWriter, r *http.Request, p Protocol, q 
 	}
 }
 
-// refusedBy returns why credentials were refused in this request, nil if none were.
+// refusedBy returns why credentials were refused in this request, and where in which sequence; nil: none were.
 func refusedBy(res *sequence.Result) error {
-	if res.Status == sequence.Failed {
-		return errors.Join(res.Err, trail(res))
+	again := res.Next != nil && res.Err != nil && !errors.Is(res.Err, auth.ErrUnavailable) // it may be tried again
+	if res.Status != sequence.Failed && !again {
+		return nil
 	}
-	if res.Next != nil && res.Err != nil && !errors.Is(res.Err, auth.ErrUnavailable) {
-		return errors.Join(res.Err, trail(res)) // it may be tried again
-	}
-	return nil
-}
-
-// trail is what failed in a sequence, as an error; nil: nothing.
-func trail(res *sequence.Result) error {
-	var errs []error
-	for _, t := range res.Trail {
+	for _, t := range slices.Backward(res.Trail) {
 		if t.Status == sequence.Failed {
-			errs = append(errs, fmt.Errorf("service provider %s, step %d (%s), %s: %s", res.Provider, t.Step, t.Strategy, t.Authenticator, t.Reason))
+			return fmt.Errorf("service provider %s, step %d (%s), %s: %w", res.Provider, t.Step, t.Strategy, t.Authenticator, res.Err)
 		}
 	}
-	return errors.Join(errs...)
+	if res.Provider != "" {
+		return fmt.Errorf("service provider %s: %w", res.Provider, res.Err)
+	}
+	return res.Err
+}
+
+// notes are what the audit line of a login says besides who it is.
+func notes(res *sequence.Result) []string {
+	out := []string{"service_provider", res.Provider}
+	if s := res.Session; s != nil {
+		out = append(out, "session", hex.EncodeToString(s.ID[:6]))
+		for i := range s.Passed {
+			out = append(out, "passed", s.Passed[i].Authenticator)
+		}
+	}
+	return out
 }
 
 // protocolOf returns the protocol of a service provider, nil if there is none (any more).
@@ -273,7 +290,7 @@ func (h *Handler) interact(w http.ResponseWriter, r *http.Request, res *sequence
 	case next.Redirect != "":
 		Redirect(w, r, next.Redirect)
 	case next.Form != nil:
-		h.ask(next.Form, hidden).Write(w)
+		h.ask(w, next.Form, hidden, res.Err).Write(w)
 	default:
 		page := &screen.Page{Title: "Log in", Text: []string{"How do you want to log in?"}}
 		if res.Err != nil {
@@ -289,10 +306,14 @@ func (h *Handler) interact(w http.ResponseWriter, r *http.Request, res *sequence
 }
 
 // ask returns the page on which an authenticator's form is filled in.
-func (h *Handler) ask(form *sequence.Form, hidden []screen.Hidden) *screen.Page {
+func (h *Handler) ask(w http.ResponseWriter, form *sequence.Form, hidden []screen.Hidden, err error) *screen.Page {
 	page := &screen.Page{Title: form.Label}
 	if form.Wrong {
 		page.Status, page.Alert = http.StatusUnauthorized, "That was not right. Please try again."
+		if p := crowded(err); p != nil {
+			page.Status, page.Alert = p.Status, p.Detail
+			w.Header().Set("Retry-After", strconv.Itoa(problem.Seconds(p.RetryAfter)))
+		}
 		switch {
 		case form.Left == 1:
 			page.Text = []string{"You can try once more."}
@@ -319,9 +340,17 @@ func Redirect(w http.ResponseWriter, _ *http.Request, to string) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// Start returns the path at which somebody logs in for a service provider with pages, to go on to a path of this hub.
+// Start returns the path at which somebody logs in for a service provider with pages, or for the first if it is empty, to go on to a
+// path of this hub.
 func (h *Handler) Start(provider, to string) string {
-	return h.base + "/login?" + url.Values{"sp": {provider}, "return": {to}}.Encode()
+	q := url.Values{"return": {to}}
+	if provider != "" {
+		q.Set("sp", provider)
+	}
+	if !ReturnPath(to) {
+		q.Del("return")
+	}
+	return h.base + "/login?" + q.Encode()
 }
 
 // broken refuses a callback or form before the sequences see it.
@@ -356,6 +385,20 @@ func Stop(w http.ResponseWriter, r *http.Request, err error, again string) {
 	write(w, page, p)
 }
 
+// crowded describes an attempt that was refused without a look at it, because too many have failed lately; nil: err is something else.
+func crowded(err error) *problem.Details {
+	var limited interface {
+		error
+		RetryAfter() time.Duration
+	}
+	if !errors.As(err, &limited) {
+		return nil
+	}
+	after := max(limited.RetryAfter(), time.Second)
+	return &problem.Details{Status: http.StatusTooManyRequests, Code: "rate_limited", RetryAfter: after,
+		Detail: fmt.Sprintf("Too many attempts have failed lately. Please try again in %d seconds.", problem.Seconds(after))}
+}
+
 // stopped describes a failed login, and what to do.
 func stopped(err error) (p *problem.Details, advice string) {
 	var refusal *auth.RefusalError
@@ -363,6 +406,8 @@ func stopped(err error) (p *problem.Details, advice string) {
 	switch {
 	case errors.As(err, &told):
 		return told, "Please try again later."
+	case crowded(err) != nil:
+		return crowded(err), "Whoever guesses passwords has to wait, and so does everybody who looks like that."
 	case errors.Is(err, auth.ErrUnavailable):
 		return &problem.Details{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: retryLogin,
 			Detail: "Logging in is not possible at the moment."}, "The identity provider cannot be reached or has trouble. Please try again shortly."

@@ -23,13 +23,19 @@ type Protocol interface {
 	// Routes are the protocol's own paths. They are asked for once.
 	Routes() []Route
 	// Request makes a request of the sequences' from the first one, to a route that Begins. The Handler adds Provider, Credentials,
-	// Session and Client. Errors are for the client, best a *problem.Details.
+	// Session and Client. Errors are for the client, best a *problem.Details; one that is an Answer answers by itself.
 	Request(r *http.Request) (*sequence.Request, error)
 	// Provider validates a first request, and names the service provider that it is for. Errors are as those of Request.
 	Provider(r *http.Request, q *sequence.Request) (string, error)
 	// Respond answers with what came of it, at the end of a sequence or if nobody can act: any result but one with an Interaction. r is
 	// the first request or the last callback, and Result.Return what Request.Return was. The session's cookie is already set.
 	Respond(w http.ResponseWriter, r *http.Request, res *sequence.Result)
+}
+
+// Answer is an error of Request or Provider that answers by itself, because an application elsewhere is to be told about it.
+type Answer interface {
+	error
+	Answer(w http.ResponseWriter, r *http.Request)
 }
 
 // Route is a path of a protocol's.
@@ -50,8 +56,6 @@ type Peer struct {
 	Credentials *auth.Request
 	// Session is the one whose cookie came with the request; nil: none, or one that is over.
 	Session *session.Session
-	// SessionError says why there is no Session although a cookie came; nil: there is one, or no cookie.
-	SessionError error
 	// Client identifies where the request comes from, for shares and limits.
 	Client string
 	// CorrelationID is the one of the request.
@@ -64,6 +68,8 @@ type Peer struct {
 	Return  func()
 	// Refused writes to the log why somebody was refused, which the client does not learn.
 	Refused func(ctx context.Context, err error)
+	// Audit writes an audit line about somebody who has logged in or out, with names and values about it.
+	Audit func(ctx context.Context, p *auth.Principal, action string, notes ...string)
 }
 
 type peerKey struct{}
@@ -78,5 +84,6 @@ func PeerOf(ctx context.Context) *Peer {
 	if p, ok := ctx.Value(peerKey{}).(*Peer); ok {
 		return p
 	}
-	return &Peer{Reserve: func() error { return nil }, Return: func() {}, Refused: func(context.Context, error) {}}
+	return &Peer{Reserve: func() error { return nil }, Return: func() {}, Refused: func(context.Context, error) {},
+		Audit: func(context.Context, *auth.Principal, string, ...string) {}}
 }

@@ -29,7 +29,17 @@ func (*toy) Request(r *http.Request) (*sequence.Request, error) {
 	return &sequence.Request{Interactive: true, Return: r.URL.Query().Get("back"), Hint: r.URL.Query().Get("idp")}, nil
 }
 
+// tellApp is an error that the application is told by the toy itself.
+type tellApp struct{ error }
+
+func (tellApp) Answer(w http.ResponseWriter, r *http.Request) {
+	login.Redirect(w, r, "https://app.example.org/?error=toy")
+}
+
 func (*toy) Provider(r *http.Request, _ *sequence.Request) (string, error) {
+	if r.URL.Query().Get("app") == "broken" {
+		return "", tellApp{login.Mistake("app", "is broken")}
+	}
 	if name := r.URL.Query().Get("app"); name != "" {
 		return name, nil
 	}
@@ -76,6 +86,7 @@ func serve(t *testing.T, p login.Processor, protocols ...login.Protocol) *hub {
 		mux.HandleFunc(strings.Replace(rt.Path, "*", "", 1), func(w http.ResponseWriter, r *http.Request) {
 			taken := false
 			peer := &login.Peer{Client: "192.0.2.1", CorrelationID: "c0ffee", Refused: func(_ context.Context, err error) { h.refused = append(h.refused, err) },
+				Audit: func(context.Context, *auth.Principal, string, ...string) {},
 				Reserve: func() error {
 					if !taken && h.budget == 0 {
 						return &auth.RefusalError{Reason: "too many"}
@@ -158,6 +169,9 @@ func TestToyProtocol(t *testing.T) {
 	}
 	if resp, body := h.do(t, "GET", "/toy", nil); resp.StatusCode != http.StatusBadRequest || !strings.Contains(body, "app: is missing") || len(got) != 2 {
 		t.Errorf("its validator refused: got %d: %s", resp.StatusCode, body)
+	}
+	if resp, _ := h.do(t, "GET", "/toy?app=broken", nil); resp.Header.Get("Location") != "https://app.example.org/?error=toy" || len(got) != 2 {
+		t.Errorf("its own answer: got %d to %q", resp.StatusCode, resp.Header.Get("Location"))
 	}
 	if h.budget != 1000 || len(h.refused) != 0 {
 		t.Errorf("%d refusals are left and %v was logged, though nothing was refused", h.budget, h.refused)

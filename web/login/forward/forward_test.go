@@ -135,7 +135,8 @@ func (w *world) send(target string, header http.Header, cookies ...*http.Cookie)
 		r.AddCookie(c)
 	}
 	rec := httptest.NewRecorder()
-	peer := &login.Peer{Trusted: w.trusted, Client: "192.0.2.1", Credentials: &auth.Request{HTTP: r}, Reserve: func() error { return nil }, Return: func() {},
+	peer := &login.Peer{Trusted: w.trusted, Client: "192.0.2.1", Credentials: &auth.Request{HTTP: r}, Audit: func(context.Context, *auth.Principal, string, ...string) {},
+		Reserve: func() error { return nil }, Return: func() {},
 		Refused: func(_ context.Context, err error) { w.refused = append(w.refused, err) }}
 	for _, rt := range w.handler.Routes() {
 		if rt.Path == r.URL.Path {

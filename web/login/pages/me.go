@@ -113,6 +113,7 @@ func (p *Protocol) end(w http.ResponseWriter, r *http.Request) {
 		login.Fail(w, r, err)
 		return
 	}
+	login.PeerOf(r.Context()).Audit(r.Context(), s.Principal, "logout", "session", hex.EncodeToString(raw[:6]))
 	login.Redirect(w, r, p.base+mePath)
 }
 
@@ -136,6 +137,7 @@ func (p *Protocol) logout(w http.ResponseWriter, r *http.Request) {
 			login.Fail(w, r, err) // the cookie stays, so that it can be tried again
 			return
 		}
+		login.PeerOf(r.Context()).Audit(r.Context(), s.Principal, "logout", "session", hex.EncodeToString(s.ID[:6]))
 		to = p.EndSession(r.Context(), s, bye)
 	}
 	http.SetCookie(w, session.Cookie(""))

@@ -6,8 +6,10 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
+	"quorumhub/auth"
 	"quorumhub/auth/sequence"
 	"quorumhub/auth/session"
 	"quorumhub/web/login"
@@ -20,8 +22,8 @@ const Name = "pages"
 // Options configures a Protocol. All fields are required.
 type Options struct {
 	PublicURL string
-	// Providers returns the names of the service providers with this protocol, in the order of auth.file.
-	Providers func() []string
+	// Providers returns the service providers with this protocol, in the order of auth.file.
+	Providers func() []auth.ServiceProvider
 	// Extra reports whether there is a service provider of pages that auth.file does not have, such as a route of the gateway.
 	Extra    func(provider string) bool
 	Sessions Sessions
@@ -88,7 +90,7 @@ func (p *Protocol) Request(r *http.Request) (*sequence.Request, error) {
 	if err != nil {
 		return nil, login.Mistake("query", "is not understood")
 	}
-	q := &sequence.Request{Interactive: true, Return: p.base + mePath}
+	q := &sequence.Request{Interactive: login.WantsPage(r), Return: p.base + mePath}
 	for name, values := range query {
 		if len(values) != 1 {
 			return nil, login.Mistake(problem.Quote(name), "is given more than once")
@@ -109,14 +111,10 @@ func (p *Protocol) Provider(r *http.Request, _ *sequence.Request) (string, error
 	providers := p.Providers()
 	name := r.URL.Query().Get("sp")
 	if name == "" && len(providers) > 0 {
-		return providers[0], nil
+		return providers[0].Name, nil
 	}
-	for _, known := range providers {
-		if known == name {
-			return name, nil
-		}
-	}
-	if name != "" && p.Extra(name) {
+	known := slices.ContainsFunc(providers, func(sp auth.ServiceProvider) bool { return sp.Name == name })
+	if known || name != "" && p.Extra(name) {
 		return name, nil
 	}
 	if name == "" {
@@ -128,6 +126,10 @@ func (p *Protocol) Provider(r *http.Request, _ *sequence.Request) (string, error
 
 // Respond implements login.Protocol.
 func (p *Protocol) Respond(w http.ResponseWriter, r *http.Request, res *sequence.Result) {
+	if res.Status == sequence.Initial { // a program, without credentials
+		login.Demand(w, r, p.base, res.Return, res.Challenges)
+		return
+	}
 	if res.Status != sequence.Authenticated {
 		login.Stop(w, r, res.Err, p.again(res))
 		return
