@@ -289,7 +289,7 @@ func (s *Server) addLetters(ctx context.Context, m *hub.Message, out *view.Messa
 		w := &out.Deliveries[i]
 		w.State, w.DeadLetter, w.Attempts = view.MessageLetter, hub.DeadLetterID(d.ID), letterAttempts(d)
 		return true
-	})
+	}, nil)
 }
 
 // letterAttempts returns the attempts that a dead letter keeps, newest first.
