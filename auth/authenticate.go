@@ -24,8 +24,10 @@ type Request struct {
 	// Settle is set by an authenticator whose credentials are for one use. Call it when the caller is known to be allowed what it
 	// asks and before doing it; a *RefusalError means that they were used before.
 	Settle func(context.Context) error
+	// SetCookie is called by an authenticator whose credentials are to be replaced in the client's hands. nil: that cannot be done now.
+	SetCookie func(*http.Cookie)
 
-	original *Request // see Request.once
+	original *Request // see Request.Shared
 }
 
 func (r *Request) afford() error {
@@ -68,13 +70,15 @@ func refuse(m Method, format string, args ...any) error {
 type Gate struct {
 	authenticators []Authenticator
 	links          links
+	settings       *Settings
 	authority      string // who alone may vouch for its principals; empty: anybody
+	passed         string // what principals with a session must have passed; empty: nothing in particular
 }
 
 // NewGate makes a Gate. List authenticators of a single request before those of a whole connection. The settings' links apply to
 // the principals.
 func NewGate(s *Settings, a ...Authenticator) *Gate {
-	return &Gate{authenticators: a, links: s.links()}
+	return &Gate{authenticators: a, links: s.links(), settings: s}
 }
 
 // Authenticate returns who sent the request, or Anonymous if it carries no credentials.

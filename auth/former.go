@@ -45,6 +45,9 @@ func former(owner string, key *hub.APIKey) (p *Principal, unknown string) {
 		}
 		p.Subject, p.User, p.Scopes, p.Roles = key.Name, key.Name, key.Scopes, key.Roles
 		return p, ""
+	case "local":
+		p.Method = MethodSession
+		return p, "issuer subject client user scope role"
 	case "cert":
 		p.Method, p.User = MethodCertificate, subject
 		return p, "role"
@@ -66,6 +69,9 @@ func (w *Who) may(p *Principal, bound map[string]string, unknown string) bool {
 	}
 	for _, part := range w.parts() {
 		want, whole := expand(part.want, bound)
+		if part.name == "method" && want == string(MethodSession) {
+			continue // anybody may have logged in
+		}
 		if strings.Contains(" "+unknown+" ", " "+part.name+" ") {
 			continue
 		}

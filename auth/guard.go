@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 )
@@ -86,8 +87,10 @@ type Guard struct {
 // inForce is what a Guard decides by.
 type inForce struct {
 	*Gate
-	rules *RuleSet
-	audit Audit
+	rules  *RuleSet
+	audit  Audit
+	api    *Way  // of the service provider with ProtocolAPI; nil: whatever credentials the hub accepts
+	broken error // why there is no such way, though there should be
 }
 
 // NewGuard makes a Guard. node is the ID of the node that audit lines name.
@@ -100,20 +103,36 @@ func NewGuard(g *Gate, rules *RuleSet, audit Audit, node string, log *slog.Logge
 // Replace puts other authenticators and rules in force. A request under way may have been authenticated by the former ones; what it
 // may do is decided by these.
 func (g *Guard) Replace(gate *Gate, rules *RuleSet, audit Audit) {
-	g.force.Store(&inForce{gate, rules, audit})
+	next := &inForce{Gate: gate, rules: rules, audit: audit}
+	if i := slices.IndexFunc(gate.settings.ServiceProviders, func(p ServiceProvider) bool { return p.Protocol == ProtocolAPI }); i >= 0 {
+		next.api, next.broken = gate.For(&gate.settings.ServiceProviders[i])
+	}
+	g.force.Store(next)
 }
 
 func (g *Guard) gate() *Gate { return g.force.Load().Gate }
 
 func (g *Guard) rules() *RuleSet { return g.force.Load().rules }
 
-// Authenticate is Gate.Authenticate.
+// Authenticate is Gate.Authenticate or, if auth.file has a service provider for the API, Way.Authenticate.
 func (g *Guard) Authenticate(ctx context.Context, r *Request) (*Principal, error) {
-	return g.gate().Authenticate(ctx, r)
+	switch f := g.force.Load(); {
+	case f.broken != nil:
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, f.broken)
+	case f.api != nil:
+		return f.api.Authenticate(ctx, r)
+	default:
+		return f.Gate.Authenticate(ctx, r)
+	}
 }
 
-// Challenges is Gate.Challenges.
-func (g *Guard) Challenges() []string { return g.gate().Challenges() }
+// Challenges is Gate.Challenges, or Way.Challenges.
+func (g *Guard) Challenges() []string {
+	if f := g.force.Load(); f.api != nil {
+		return f.api.Challenges()
+	}
+	return g.gate().Challenges()
+}
 
 // Demand returns how callers must prove who they are: by the authenticator of a name or, with steps, by a sequence, as Gate.Way and
 // Gate.Sequence have it. It follows Replace. The error says what the authenticators in force now lack.
@@ -123,12 +142,19 @@ func (g *Guard) Demand(name string, steps []Step) (*Demand, error) {
 	return d, err
 }
 
+// DemandFor returns how callers must prove who they are to a service provider of auth.file. There may be none of that name at times,
+// see InForce.
+func (g *Guard) DemandFor(provider string) *Demand {
+	return &Demand{guard: g, name: provider, provider: true}
+}
+
 // Demand is a Way by the authenticators in force. Safe for concurrent use.
 type Demand struct {
-	guard *Guard
-	name  string
-	steps []Step
-	known atomic.Pointer[wayAt]
+	guard    *Guard
+	name     string
+	provider bool // name is a service provider's
+	steps    []Step
+	known    atomic.Pointer[wayAt]
 }
 
 type wayAt struct {
@@ -142,9 +168,12 @@ func (d *Demand) now() (*Way, error) {
 	at := d.known.Load()
 	if at == nil || at.gate != gate {
 		at = &wayAt{gate: gate}
-		if d.steps == nil {
+		switch {
+		case d.provider:
+			at.way, at.err = gate.forProvider(d.name)
+		case d.steps == nil:
 			at.way, at.err = gate.Way(d.name)
-		} else {
+		default:
 			at.way, at.err = gate.Sequence(d.steps)
 		}
 		d.known.Store(at)
@@ -159,6 +188,21 @@ func (d *Demand) Authenticate(ctx context.Context, r *Request) (*Principal, erro
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return way.Authenticate(ctx, r)
+}
+
+// StepsOf is Settings.StepsOf of the settings in force.
+func (g *Guard) StepsOf(name string) ([]Step, bool) { return g.gate().settings.StepsOf(name) }
+
+// InForce reports whether the authenticators in force have all that the demand names.
+func (d *Demand) InForce() bool {
+	_, err := d.now()
+	return err == nil
+}
+
+// Acts reports whether some step can be passed by somebody who acts, see Way.Acts.
+func (d *Demand) Acts() bool {
+	way, err := d.now()
+	return err == nil && way.Acts()
 }
 
 // UnprovenError is the error for a caller who has not proven itself as a Demand asks, though it may be somebody the hub knows.
@@ -189,6 +233,14 @@ func (g *Guard) Revision() *Revision {
 
 // CheckRule reports the first mistake in a rule, and whether auth.file leaves it open whom it names.
 func (g *Guard) CheckRule(r *Rule) error { return g.rules().settings.CheckRule(r) }
+
+// Linked returns all IDs of the principal with an ID, which is among them: links in auth.file may say that several are one.
+func (g *Guard) Linked(id string) []string {
+	if ids := g.gate().links[id]; ids != nil {
+		return slices.Clone(ids)
+	}
+	return []string{id}
+}
 
 // FromFile reports whether auth.file defines a rule of this name.
 func (g *Guard) FromFile(name string) bool { return g.rules().fromFile(name) }

@@ -29,6 +29,13 @@ func (s *Settings) sources() []source {
 	if s.TokenService != nil {
 		out = append(out, source{MethodToken, s.TokenService.Name})
 	}
+	for i := range s.IdentityProviders {
+		name := s.IdentityProviders[i].Name
+		namesake := func(is Issuer) bool { return is.Name == name }
+		if s.IdentityProviders[i].Kind != KindKey && !slices.ContainsFunc(s.Issuers, namesake) {
+			out = append(out, source{MethodSession, name})
+		}
+	}
 	if s.ClientCertificates != nil {
 		out = append(out, source{method: MethodCertificate})
 	}
@@ -115,12 +122,12 @@ func (s *Settings) checkPrincipal(id string) error {
 		return fmt.Errorf("principal %q; %s", clip(id), expected)
 	}
 	switch kind {
-	case "key", "cert":
+	case "key", "cert", "local":
 		ok = name == ""
 	case "signed":
 		ok = name == "rfc9421" || name == "geo-auth"
 	case "issuer":
-		ok = name != "" && (s == nil || slices.ContainsFunc(s.Issuers, func(is Issuer) bool { return is.Name == name }))
+		ok = name != "" && (s == nil || slices.ContainsFunc(s.Issuers, func(is Issuer) bool { return is.Name == name }) || s.hasProvider(name))
 	case "token-service":
 		ok = name != "" && (s == nil || s.TokenService != nil && s.TokenService.Name == name)
 	case "session":
@@ -132,6 +139,12 @@ func (s *Settings) checkPrincipal(id string) error {
 		return fmt.Errorf("principal %q: unknown authority %q; %s", clip(id), clip(authority), expected)
 	}
 	return nil
+}
+
+// hasProvider reports whether an identity provider vouches for principals issuer:<name>/….
+func (s *Settings) hasProvider(name string) bool {
+	p, ok := s.IdentityProvider(name)
+	return ok && p.Kind == KindOIDC
 }
 
 // links maps the IDs of linked principals to all IDs of the same one, the first of which stands for it.

@@ -20,6 +20,7 @@ const (
 	MethodCertificate Method = "certificate" // TLS client certificate
 	MethodSignature   Method = "signature"   // RFC 9421
 	MethodGEO         Method = "geo-auth"
+	MethodSession     Method = "session" // a login, see auth/session
 	MethodWebhook     Method = "webhook" // a sender that the gateway's registry names, by its signature
 )
 
@@ -38,11 +39,19 @@ type Principal struct {
 	Roles        []string
 	// Until is when the credential ends; zero: that is not known in advance.
 	Until time.Time
+	// Passed are the authenticators that a session has passed; nil for other methods.
+	Passed []PassedStep
 	// GEO is what a request with MethodGEO named in its signed part; nil for other methods.
 	GEO *GEONames
 
 	aliases []string                                  // IDs that auth.file says are this principal, too
 	again   func(context.Context) (*Principal, error) // see Again; nil: nothing changes before Until
+}
+
+// PassedStep says when a session has passed an authenticator, by its name in auth.file.
+type PassedStep struct {
+	Authenticator string
+	At            time.Time
 }
 
 // GEONames are the names in a request with GEO-Auth. The key vouches for them.
@@ -66,6 +75,14 @@ func (p *Principal) Again(ctx context.Context) (*Principal, error) {
 	return now, nil
 }
 
+// Lasting returns the principal with a way to check its credential again, see Again. The function may be called at any time and
+// concurrently.
+func (p *Principal) Lasting(again func(context.Context) (*Principal, error)) *Principal {
+	one := *p
+	one.again = again
+	return &one
+}
+
 // MaxIDBytes is the longest ID of a principal.
 const MaxIDBytes = 512
 
@@ -81,6 +98,14 @@ func (p *Principal) checkID() error {
 		return refuse(p.Method, "principal %q has control characters", clip(p.ID))
 	}
 	return nil
+}
+
+// Check refuses a principal whose ID no log line or list could show unambiguously, or that has none.
+func (p *Principal) Check() error {
+	if p.ID == "" {
+		return refuse(p.Method, "a principal without an ID")
+	}
+	return p.checkID()
 }
 
 // Is reports whether id names the principal.

@@ -170,10 +170,18 @@ type whoPart struct {
 	has        func(*Principal, string) bool
 }
 
+// method returns the method that a Who asks for; empty: any. Whoever an issuer vouches for may have a token of its or have logged in there.
+func (w *Who) method() Method {
+	if w.source.authority != "" {
+		return w.Method
+	}
+	return cmp.Or(w.Method, w.source.method)
+}
+
 // parts returns the comparisons a Who asks for.
 func (w *Who) parts() []whoPart {
 	all := [...]whoPart{
-		{"method", string(cmp.Or(w.Method, w.source.method)), func(p *Principal, s string) bool { return string(p.Method) == s }},
+		{"method", string(w.method()), func(p *Principal, s string) bool { return string(p.Method) == s }},
 		{"principal", w.Principal, (*Principal).Is},
 		{"issuer", cmp.Or(w.Issuer, w.source.authority), func(p *Principal, s string) bool { return p.Authority == s }},
 		{"subject", w.Subject, func(p *Principal, s string) bool { return p.Subject == s }},

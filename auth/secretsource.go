@@ -22,6 +22,9 @@ type SecretSource struct {
 	Encoding string `yaml:"secret_encoding"`
 }
 
+// Read returns the secret, which must have at least so many bytes.
+func (s *SecretSource) Read(atLeast int) ([]byte, error) { return s.read(atLeast) }
+
 func (s *SecretSource) read(atLeast int) ([]byte, error) {
 	var text, where string
 	switch {

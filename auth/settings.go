@@ -2,6 +2,7 @@ package auth
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -30,6 +31,16 @@ type Settings struct {
 	// Quotas limit what principals may have: by default, by role, and by principal.
 	Quotas map[string]QuotaSetting `yaml:"quotas"`
 	Rules  []Rule                  `yaml:"rules"`
+
+	// IdentityProviders are where people log in, Sequences how people and programs prove who they are, by name, and ServiceProviders who
+	// wants to know it.
+	IdentityProviders []IdentityProvider  `yaml:"identity_providers"`
+	Sequences         map[string]Sequence `yaml:"sequences"`
+	ServiceProviders  []ServiceProvider   `yaml:"service_providers"`
+	Sessions          SessionSettings     `yaml:"sessions"`
+
+	strategies map[string]Strategy // see Known
+	protocols  []string
 }
 
 // Issuer is an OAuth2 authorization server whose access tokens are accepted.
@@ -58,31 +69,51 @@ type Issuer struct {
 // signatureAlgorithms are the ones an issuer may use, all with public keys (RFC 8725 section 3.2).
 var signatureAlgorithms = [...]string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 
-// LoadSettings reads auth.file. Errors name the file and the position in it.
-func LoadSettings(path string) (*Settings, error) {
+// LoadSettings reads auth.file and, unless its name is empty, auth.directory. Errors name the file and the position in it.
+func LoadSettings(path, directory string) (*Settings, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("auth.file: %w", err)
 	}
-	s, err := ParseSettings(text)
+	s := &Settings{}
+	if err = s.decode(text); err == nil && directory != "" {
+		err = s.addDirectory(directory)
+	}
+	if err == nil {
+		err = s.check()
+	}
+	if inDirectory := (*fileError)(nil); errors.As(err, &inDirectory) {
+		return nil, fmt.Errorf("auth.directory: %w", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("auth.file %s: %w", path, err)
 	}
 	return s, nil
 }
 
-// ParseSettings decodes and checks settings in YAML. Unknown keys are errors.
-func ParseSettings(text []byte) (*Settings, error) {
+// ParseSettings decodes and checks settings in YAML. Unknown keys are errors. known are names besides the hub's own.
+func ParseSettings(text []byte, known ...Known) (*Settings, error) {
 	s := &Settings{}
-	if len(bytes.TrimSpace(text)) > 0 {
-		if err := yaml.UnmarshalWithOptions(text, s, yaml.Strict()); err != nil {
-			return nil, syntax.Explain(text, err)
-		}
+	for _, k := range known {
+		k(s)
+	}
+	if err := s.decode(text); err != nil {
+		return nil, err
 	}
 	if err := s.check(); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+func (s *Settings) decode(text []byte) error {
+	if len(bytes.TrimSpace(text)) == 0 {
+		return nil
+	}
+	if err := yaml.UnmarshalWithOptions(text, s, yaml.Strict()); err != nil {
+		return syntax.Explain(text, err)
+	}
+	return nil
 }
 
 func (s *Settings) check() error {
@@ -147,10 +178,16 @@ func (s *Settings) check() error {
 	if err := s.checkQuotas(); err != nil {
 		return fmt.Errorf("quotas: %w", err)
 	}
+	if err := s.checkIdentity(); err != nil {
+		return err
+	}
+	for i := range s.IdentityProviders {
+		names[s.IdentityProviders[i].Name] = true
+	}
 	return s.checkRules(names)
 }
 
-// KeyHolders returns the principals of the API keys and signing keys in the settings.
+// KeyHolders returns the principals of the API keys, signing keys and local accounts in the settings.
 func (s *Settings) KeyHolders() (out []string) {
 	for i := range s.APIKeys {
 		out = append(out, hub.KeyPrincipal(s.APIKeys[i].ID))
@@ -158,6 +195,11 @@ func (s *Settings) KeyHolders() (out []string) {
 	if s.SignedRequests != nil {
 		for i := range s.SignedRequests.Keys {
 			out = append(out, identity("signed:rfc9421", s.SignedRequests.Keys[i].ID))
+		}
+	}
+	for i := range s.IdentityProviders {
+		for j := range s.IdentityProviders[i].Accounts {
+			out = append(out, identity("local", s.IdentityProviders[i].Accounts[j].Name))
 		}
 	}
 	return out
@@ -173,6 +215,13 @@ func (s *Settings) SecretFiles() (out []string) {
 	if s.GEOAuth != nil {
 		for i := range s.GEOAuth.Keys {
 			out = append(out, s.GEOAuth.Keys[i].Secret.File)
+		}
+	}
+	for i := range s.IdentityProviders {
+		p := &s.IdentityProviders[i]
+		out = append(out, p.ClientSecret.File, p.ClientKey.File)
+		for j := range p.Accounts {
+			out = append(out, p.Accounts[j].TOTP.File)
 		}
 	}
 	return slices.DeleteFunc(out, func(f string) bool { return f == "" })
@@ -196,7 +245,7 @@ func (s *Settings) checkRules(authorities map[string]bool) error {
 		seen[r.Name] = true
 		for _, w := range r.Who {
 			if w.Issuer != "" && !authorities[w.Issuer] {
-				return fmt.Errorf("rules[%d] (%s): unknown issuer %q; expected a name under issuers or token_service", i, r.Name, w.Issuer)
+				return fmt.Errorf("rules[%d] (%s): unknown issuer %q; expected a name under issuers, token_service or identity_providers", i, r.Name, w.Issuer)
 			}
 			if w.Principal != "" && len(placeholders(w.Principal)) == 0 {
 				if err := s.checkPrincipal(w.Principal); err != nil {
@@ -221,11 +270,11 @@ func (is *Issuer) check() error {
 	if !validName(is.Name) {
 		return fmt.Errorf("name: %q; expected at most 64 letters, digits, dots, dashes and underscores", is.Name)
 	}
-	if err := checkEndpoint(is.URL); err != nil {
+	if err := CheckEndpoint(is.URL); err != nil {
 		return fmt.Errorf("issuer: %w", err)
 	}
 	if is.KeysURL != "" {
-		if err := checkEndpoint(is.KeysURL); err != nil {
+		if err := CheckEndpoint(is.KeysURL); err != nil {
 			return fmt.Errorf("jwks_url: %w", err)
 		}
 	}

@@ -47,7 +47,7 @@ func (s *TokenService) check() error {
 			checked = "https://" + rest
 		}
 	}
-	if err := checkEndpoint(checked); err != nil {
+	if err := CheckEndpoint(checked); err != nil {
 		if strings.HasPrefix(s.URL, "http://") && !s.PlainHTTP {
 			return fmt.Errorf("url: %w; plain_http: true allows it, for networks that nobody else can read", err)
 		}
@@ -101,6 +101,7 @@ type RemoteTokens struct {
 	now     func() time.Time
 	slots   chan struct{}
 	retired atomic.Bool
+	asked   sync.WaitGroup // questions under way, which outlive who asked
 
 	mu      sync.Mutex
 	good    verdicts // apart from bad, so that a flood of invalid tokens evicts no valid ones
@@ -237,12 +238,7 @@ func (t *RemoteTokens) verdict(ctx context.Context, r *Request, raw string, exp 
 	}
 	if q := t.asking[key]; q != nil {
 		t.mu.Unlock()
-		select {
-		case <-q.done:
-			return q.verdict, q.err
-		case <-ctx.Done():
-			return verdict{}, ctx.Err()
-		}
+		return q.wait(ctx)
 	}
 	// Under the lock, so that whoever asks can afford it; others would share the failure.
 	if err := r.afford(); err != nil {
@@ -252,24 +248,39 @@ func (t *RemoteTokens) verdict(ctx context.Context, r *Request, raw string, exp 
 	q := &question{done: make(chan struct{}), err: errors.New("the request was abandoned")}
 	t.asking[key] = q
 	t.mu.Unlock()
-	defer func() {
-		t.mu.Lock()
-		delete(t.asking, key)
-		t.mu.Unlock()
-		close(q.done)
-	}()
-
 	// Others wait for this answer, so it must outlive the request that happened to ask first.
-	q.verdict, q.err = t.ask(context.WithoutCancel(ctx), r.Client, raw)
-	if q.err != nil {
-		return verdict{}, q.err
+	client := r.Client
+	t.asked.Go(func() {
+		defer func() {
+			t.mu.Lock()
+			delete(t.asking, key)
+			t.mu.Unlock()
+			close(q.done)
+		}()
+		if q.verdict, q.err = t.ask(context.WithoutCancel(ctx), client, raw); q.err == nil {
+			t.remember(key, q, raw, exp, dated)
+		}
+	})
+	return q.wait(ctx)
+}
+
+func (q *question) wait(ctx context.Context) (verdict, error) {
+	select {
+	case <-q.done:
+		return q.verdict, q.err
+	case <-ctx.Done():
+		return verdict{}, ctx.Err()
 	}
+}
+
+// remember keeps the answer to a question for the next ones.
+func (t *RemoteTokens) remember(key [sha256.Size]byte, q *question, raw string, exp time.Time, dated bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if q.verdict.refusal != nil {
 		q.verdict.until = t.now().Add(t.service.RefusedCache)
 		t.bad.put(key, q.verdict)
-		return q.verdict, nil
+		return
 	}
 	p := q.verdict.principal
 	if dated {
@@ -281,8 +292,10 @@ func (t *RemoteTokens) verdict(ctx context.Context, r *Request, raw string, exp 
 		q.verdict.until = exp
 	}
 	t.good.put(key, q.verdict)
-	return q.verdict, nil
 }
+
+// Close waits for the questions under way, each of which has its time. Nothing may be asked any more.
+func (t *RemoteTokens) Close() { t.asked.Wait() }
 
 func (t *RemoteTokens) rememberedLocked(key [sha256.Size]byte) (verdict, bool) {
 	for _, m := range []*verdicts{&t.good, &t.bad} {

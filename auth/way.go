@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,61 +19,95 @@ const (
 	WayGEO         = "geo"
 )
 
-// Strategies of a Step.
-const (
-	StrategySingle   = "single"   // the only one of the list
-	StrategyMulti    = "multi"    // the first of the list whose credentials the request carries
-	StrategyParallel = "parallel" // several of the list at once, see Step.Require
-	StrategyFailover = "failover" // the next of the list if credentials cannot be checked now, but never if they are refused
-)
+// wayKinds are the names above, which nothing in auth.file may have.
+var wayKinds = [...]string{WayDefault, WayToken, WayKey, WayCertificate, WaySignature, WayGEO}
 
 // Step is one step of a sequence: which authenticators it takes, by the names that Gate.Way knows.
 type Step struct {
-	Strategy string
-	Of       []string
-	Require  string // of StrategyParallel: all (or empty) or any; not with Min
-	Min      int    // of StrategyParallel: at least so many
+	Strategy string   `yaml:"strategy"`
+	Of       []string `yaml:"of"`
+	Require  string   `yaml:"require"` // of StrategyParallel: all (or empty) or any; not with Min
+	Min      int      `yaml:"min"`     // of StrategyParallel: at least so many
+	// Retries is how often somebody may try again after a refusal; nil: DefaultRetries.
+	Retries *int `yaml:"retries"`
+	// Principal is PrincipalSame or PrincipalAny, of steps after the first. Empty: PrincipalSame in auth.file, PrincipalAny in a registry.
+	Principal string `yaml:"principal"`
 }
+
+// Whom a step after the first must name.
+const (
+	PrincipalSame = "same" // the first step's principal, or one that links in auth.file say is the same
+	PrincipalAny  = "any"  // anybody, such as the device that somebody uses
+)
 
 // Way is how callers must prove who they are: a sequence of steps, all of which must succeed. The first step's principal is the
-// caller. Safe for concurrent use.
-type Way struct{ steps []wayStep }
-
-type wayStep struct {
-	strategy string
-	of       []*Gate
-	min      int // of StrategyParallel
+// caller. Nobody is asked to act: what somebody has done before counts if a session says so. Safe for concurrent use.
+type Way struct {
+	settings *Settings
+	steps    []wayStep
+	maxAge   time.Duration // of what a session says; 0: as long as it lives
 }
 
-// parallelTime bounds a step with StrategyParallel.
-const parallelTime = 10 * time.Second
+type wayStep struct {
+	Step
+	of []*Gate
+}
 
-// Way returns the way that one authenticator is, by name: default, token, key, certificate, signature, geo, or the name of an issuer
-// or token service. The error says which names there are.
+// Way returns the way that one authenticator is, by name: default, token, key, certificate, signature, geo, or the name of an issuer,
+// a token service or an identity provider; or the way that a sequence of auth.file is. The error says which names there are.
 func (g *Gate) Way(name string) (*Way, error) {
+	if q, ok := g.settings.Sequences[name]; ok {
+		return g.way(q.Steps, PrincipalSame)
+	}
 	only, err := g.named(name)
 	if err != nil {
 		return nil, err
 	}
-	return &Way{steps: []wayStep{{StrategySingle, []*Gate{only}, 0}}}, nil
+	return &Way{settings: g.settings, steps: []wayStep{{Step{Strategy: StrategySingle, Of: []string{name}}, []*Gate{only}}}}, nil
 }
 
-// Sequence returns the way that a sequence of steps is.
-func (g *Gate) Sequence(steps []Step) (*Way, error) {
+// Sequence returns the way that a sequence of steps is. Whom later steps name does not matter unless they say so.
+func (g *Gate) Sequence(steps []Step) (*Way, error) { return g.way(steps, PrincipalAny) }
+
+// For returns the way of a service provider in auth.file.
+func (g *Gate) For(p *ServiceProvider) (*Way, error) {
+	w, err := g.Way(p.Sequence)
+	if err != nil {
+		return nil, fmt.Errorf("service provider %s: %w", p.Name, err)
+	}
+	w.maxAge = p.MaxAge
+	return w, nil
+}
+
+func (g *Gate) forProvider(name string) (*Way, error) {
+	p, ok := g.settings.ServiceProvider(name)
+	if !ok {
+		return nil, fmt.Errorf("there is no service provider %q", name)
+	}
+	return g.For(p)
+}
+
+func (g *Gate) way(steps []Step, principal string) (*Way, error) {
 	if len(steps) == 0 {
 		return nil, fmt.Errorf("has no steps")
 	}
-	w := &Way{}
+	w := &Way{settings: g.settings}
 	for i, s := range steps {
-		step := wayStep{strategy: s.Strategy, min: s.Min}
+		step := wayStep{Step: s}
+		if step.Principal == "" {
+			step.Principal = principal
+		}
 		for _, name := range s.Of {
 			only, err := g.named(name)
 			if err != nil {
 				return nil, fmt.Errorf("step %d: %w", i+1, err)
 			}
+			if s.Strategy == StrategyParallel && g.settings.authenticators()[name] {
+				return nil, fmt.Errorf("step %d: %s needs somebody to act, so it cannot be asked in parallel", i+1, name)
+			}
 			step.of = append(step.of, only)
 		}
-		if err := step.check(s.Require); err != nil {
+		if err := step.check(g.settings.strategies); err != nil {
 			return nil, fmt.Errorf("step %d: %w", i+1, err)
 		}
 		w.steps = append(w.steps, step)
@@ -82,44 +115,12 @@ func (g *Gate) Sequence(steps []Step) (*Way, error) {
 	return w, nil
 }
 
-func (s *wayStep) check(require string) error {
-	n := len(s.of)
-	switch s.strategy {
-	case StrategySingle:
-		if n != 1 {
-			return fmt.Errorf("%s takes exactly one authenticator, got %d", s.strategy, n)
-		}
-	case StrategyMulti, StrategyFailover:
-		if n < 2 {
-			return fmt.Errorf("%s takes at least two authenticators, got %d", s.strategy, n)
-		}
-	case StrategyParallel:
-		switch {
-		case n < 2:
-			return fmt.Errorf("%s takes at least two authenticators, got %d", s.strategy, n)
-		case require != "" && s.min != 0:
-			return fmt.Errorf("require and min are both given; expected one of them")
-		case s.min < 0 || s.min > n:
-			return fmt.Errorf("min: %d; expected 1 to %d", s.min, n)
-		case s.min == 0 && (require == "" || require == "all"):
-			s.min = n
-		case require == "any":
-			s.min = 1
-		case s.min == 0:
-			return fmt.Errorf("require: %q; expected all or any", require)
-		}
-	default:
-		return fmt.Errorf("strategy: %q; expected %s, %s, %s or %s", s.strategy, StrategySingle, StrategyMulti, StrategyParallel, StrategyFailover)
-	}
-	return nil
-}
-
-// named returns a gate of the authenticators with a name.
+// named returns a gate of the authenticators with a name, and of sessions that passed one.
 func (g *Gate) named(name string) (*Gate, error) {
 	if name == WayDefault {
 		return g, nil
 	}
-	out := &Gate{links: g.links}
+	out := &Gate{links: g.links, settings: g.settings, passed: name}
 	known := []string{WayDefault}
 	for _, a := range g.authenticators {
 		kind, authorities := namesOf(a)
@@ -132,12 +133,41 @@ func (g *Gate) named(name string) (*Gate, error) {
 			out.authority = name
 		}
 	}
-	if len(out.authenticators) == 0 {
+	for i := range g.settings.IdentityProviders {
+		known = append(known, g.settings.IdentityProviders[i].Name)
+	}
+	if len(out.authenticators) == 0 && !g.settings.authenticators()[name] {
 		slices.Sort(known)
 		return nil, fmt.Errorf("there is no authenticator %q; auth.file sets up %s", name, strings.Join(slices.DeleteFunc(slices.Compact(known), func(n string) bool { return n == "" }), ", "))
 	}
+	for _, a := range g.authenticators {
+		if _, ok := a.(sessions); ok {
+			out.authenticators = append(out.authenticators, a)
+		}
+	}
 	return out, nil
 }
+
+// Named returns a gate of the authenticators with a name, as Way has it, that takes no sessions; nil: only somebody who acts can be
+// authenticated by that name. The error says which names there are.
+func (g *Gate) Named(name string) (*Gate, error) {
+	only, err := g.named(name)
+	if err != nil {
+		return nil, err
+	}
+	one := *only
+	one.authenticators = slices.DeleteFunc(slices.Clone(only.authenticators), func(a Authenticator) bool {
+		_, ok := a.(sessions)
+		return ok
+	})
+	if len(one.authenticators) == 0 {
+		return nil, nil
+	}
+	return &one, nil
+}
+
+// sessions is an authenticator whose principals have a session (Principal.Passed).
+type sessions interface{ OfSessions() }
 
 // namesOf returns the names by which ways refer to an authenticator: its kind, and those who vouch for its principals.
 func namesOf(a Authenticator) (kind string, authorities []string) {
@@ -176,28 +206,49 @@ func (w *Way) Challenges() []string {
 	return out
 }
 
+// Acts reports whether some step has an authenticator that needs somebody to act.
+func (w *Way) Acts() bool {
+	return slices.ContainsFunc(w.steps, func(s wayStep) bool {
+		for i, g := range s.of {
+			if _, ok := g.settings.IdentityProvider(s.Of[i]); ok {
+				return true
+			}
+		}
+		return false
+	})
+}
+
 // Authenticate returns who sent the request, or Anonymous if it lacks the credentials of a step. Errors are as those of
 // Gate.Authenticate. It sets r.Settle if any credentials are for one use.
 func (w *Way) Authenticate(ctx context.Context, r *Request) (*Principal, error) {
-	r = r.once()
+	r = r.Shared()
 	var first *Principal
 	for i := range w.steps {
-		p, err := w.steps[i].authenticate(ctx, r)
-		if err != nil {
-			return nil, err
+		s := &w.steps[i]
+		out := w.settings.Decide(ctx, &s.Step, &Turn{Chosen: -1, Ask: func(ctx context.Context, i int) Outcome { return s.of[i].ask(ctx, r, i, w.maxAge) }})
+		switch {
+		case out.Status == StatusFailed:
+			return nil, out.Err
+		case out.Status != StatusAuthenticated:
+			return Anonymous(), nil
+		case first == nil:
+			first = out.Principal
+		case s.Principal == PrincipalSame && !first.Is(out.Principal.ID):
+			return nil, TwoPrincipals(first, out.Principal)
 		}
-		if p.Method == MethodAnonymous {
-			return p, nil
-		}
-		if first == nil {
-			first = p
-		}
+		r.Settles(out.Settle)
 	}
 	return first, nil
 }
 
-// once makes the parts of a request that authenticators share safe for several of them, and keeps all they want to settle.
-func (r *Request) once() *Request {
+// TwoPrincipals is the error for a later step of a sequence that names somebody else than the first.
+func TwoPrincipals(first, other *Principal) error {
+	return refuse(other.Method, "%s is not %s, whom the first step named; links in auth.file may say that they are one", other.ID, first.ID)
+}
+
+// Shared makes the parts of a request that authenticators share safe for several of them. What those settle that succeed is the original
+// request's to settle.
+func (r *Request) Shared() *Request {
 	var mu sync.Mutex
 	var body func() ([]byte, error)
 	out := *r
@@ -216,8 +267,8 @@ func (r *Request) once() *Request {
 	return &out
 }
 
-// adds makes the original request settle what a successful authenticator found.
-func (r *Request) adds(settle func(context.Context) error) {
+// Settles makes the original request of a shared one settle what a successful authenticator found.
+func (r *Request) Settles(settle func(context.Context) error) {
 	if settle == nil || r.original == nil {
 		return
 	}
@@ -234,26 +285,38 @@ func (r *Request) adds(settle func(context.Context) error) {
 	}
 }
 
-// outcome is what one authenticator of a step said.
-type outcome struct {
-	principal *Principal
-	settle    func(context.Context) error
-	err       error
-}
+// Ask asks the gate's authenticators about a request, as the authenticator by of a step.
+func (g *Gate) Ask(ctx context.Context, r *Request, by int) Outcome { return g.ask(ctx, r, by, 0) }
 
-func ask(ctx context.Context, g *Gate, r *Request) (o outcome) {
+// Linked returns the principal that links in auth.file say p is.
+func (g *Gate) Linked(p *Principal) *Principal { return g.links.apply(p) }
+
+// ask asks the gate's authenticators about a request, as the authenticator by of a step. A panic of theirs is a failure. What a session
+// has passed counts for maxAge; 0: as long as the session lives.
+func (g *Gate) ask(ctx context.Context, r *Request, by int, maxAge time.Duration) (o Outcome) {
 	defer func() {
 		if v := recover(); v != nil {
-			o = outcome{err: fmt.Errorf("%w: panic: %v", ErrUnavailable, v)}
+			o = Failure(by, fmt.Errorf("%w: panic: %v", ErrUnavailable, v))
 		}
 	}()
 	one := *r
 	one.Settle = nil
 	p, err := g.Authenticate(ctx, &one)
-	if err == nil && p.Method != MethodAnonymous && g.authority != "" && p.Authority != g.authority {
-		err = &otherAuthorityError{RefusalError{p.Method, fmt.Sprintf("from %q, but %q is required here", p.Authority, g.authority)}}
+	switch {
+	case err != nil:
+		return Failure(by, err)
+	case p.Method == MethodAnonymous:
+		return Outcome{Status: StatusInitial, By: by}
+	case p.Method == MethodSession:
+		if (g.passed != "" || maxAge > 0) && !slices.ContainsFunc(p.Passed, func(s PassedStep) bool {
+			return (g.passed == "" || s.Authenticator == g.passed) && (maxAge == 0 || time.Since(s.At) <= maxAge)
+		}) {
+			return Outcome{Status: StatusInitial, By: by}
+		}
+	case g.authority != "" && p.Authority != g.authority:
+		return Failure(by, &otherAuthorityError{RefusalError{p.Method, fmt.Sprintf("from %q, but %q is required here", p.Authority, g.authority)}})
 	}
-	return outcome{p, one.Settle, err}
+	return Outcome{Status: StatusAuthenticated, By: by, Principal: p, Settle: one.Settle}
 }
 
 // otherAuthorityError reports valid credentials of an authority that is not the one asked for.
@@ -261,82 +324,3 @@ type otherAuthorityError struct{ refusal RefusalError }
 
 func (e *otherAuthorityError) Error() string { return e.refusal.Error() }
 func (e *otherAuthorityError) Unwrap() error { return &e.refusal }
-
-func (s *wayStep) authenticate(ctx context.Context, r *Request) (*Principal, error) {
-	if s.strategy == StrategyParallel {
-		return s.parallel(ctx, r)
-	}
-	var last error
-	var other *otherAuthorityError
-	for _, g := range s.of {
-		o := ask(ctx, g, r)
-		switch {
-		case o.err == nil && o.principal.Method != MethodAnonymous:
-			r.adds(o.settle)
-			return o.principal, nil
-		case o.err == nil:
-			continue // it carries no such credentials
-		case s.strategy == StrategyFailover && errors.Is(o.err, ErrUnavailable):
-			last = o.err
-			continue
-		case errors.As(o.err, &other):
-			if last == nil {
-				last = o.err // the list may have that authority, too
-			}
-			continue
-		}
-		return nil, o.err
-	}
-	if last != nil {
-		return nil, last
-	}
-	return Anonymous(), nil
-}
-
-// parallel asks all at once. The principal is that of the first in the list that succeeded; the others must be the same caller.
-func (s *wayStep) parallel(ctx context.Context, r *Request) (*Principal, error) {
-	ctx, cancel := context.WithTimeout(ctx, parallelTime)
-	defer cancel()
-	said := make([]outcome, len(s.of))
-	var running sync.WaitGroup
-	for i, g := range s.of {
-		running.Go(func() { said[i] = ask(ctx, g, r) })
-	}
-	running.Wait()
-	var first *Principal
-	var failed error
-	n := 0
-	for _, o := range said {
-		switch {
-		case o.err != nil:
-			failed = cmpError(failed, o.err)
-		case o.principal.Method == MethodAnonymous:
-		case first == nil:
-			first, n = o.principal, 1
-		case s.min > 1 && !first.Is(o.principal.ID):
-			return nil, refuse(o.principal.Method, "%s and %s are two callers; links in auth.file may say that they are one", first.ID, o.principal.ID)
-		default:
-			n++
-		}
-	}
-	switch {
-	case n >= s.min:
-		for _, o := range said {
-			if o.err == nil {
-				r.adds(o.settle)
-			}
-		}
-		return first, nil
-	case failed != nil:
-		return nil, failed
-	}
-	return Anonymous(), nil
-}
-
-// cmpError prefers a refusal to what may pass.
-func cmpError(a, b error) error {
-	if a == nil || errors.Is(a, ErrUnavailable) && !errors.Is(b, ErrUnavailable) {
-		return b
-	}
-	return a
-}

@@ -1,6 +1,8 @@
 package raftlog
 
 import (
+	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"time"
@@ -69,22 +71,43 @@ func (n *Node) electNow() error {
 }
 
 // watchLeadership tracks raft's leadership. A new leader first applies everything before its term and gives a new cluster its
-// ID.
+// ID. It tries until it has, or leads no more: raft tells it once that it leads, and may then refuse it for a while.
 func (n *Node) watchLeadership() {
 	poll := time.NewTicker(50 * time.Millisecond) // until the node is ready
 	defer poll.Stop()
+	again := time.NewTicker(establishPause)
+	again.Stop()
+	defer again.Stop()
+	var elected time.Time
 	for {
 		select {
 		case <-n.ctx.Done():
 			return
 		case lead := <-n.notify:
 			n.leading.Store(false)
-			if lead && n.establish() {
-				n.becomeReady(poll)
+			if !lead {
+				again.Stop()
+				continue
 			}
+			elected = time.Now()
+			again.Reset(establishPause)
+		case <-again.C:
 		case <-poll.C:
 			if id, _ := n.Leader(); id != "" && id != n.opts.ID && n.learnCluster() {
 				n.becomeReady(poll)
+			}
+			continue
+		}
+		switch err := n.establish(); {
+		case err == nil:
+			again.Stop()
+			n.becomeReady(poll)
+		case errors.Is(err, errNotLeader), n.ctx.Err() != nil, n.raft.State() != raft.Leader:
+		case errors.Is(err, raft.ErrLeadershipTransferInProgress) && time.Since(elected) > transferEnd:
+			n.fail(fmt.Errorf("this node is elected but cannot lead: %w, and has been for %v; restart it", err, transferEnd))
+		default:
+			if show, hidden := n.repeats.note("establish", ""); show {
+				n.opts.Logger.Warn("this node is elected but cannot lead yet; retrying", "error", err, "attempts", hidden+1)
 			}
 		}
 	}
@@ -99,41 +122,47 @@ func (n *Node) becomeReady(poll *time.Ticker) {
 	}
 }
 
-// establish prepares a newly elected leader. It reports whether the node may act as leader.
-func (n *Node) establish() bool {
+const (
+	// establishPause is the pause between two attempts of a newly elected leader to lead.
+	establishPause = 50 * time.Millisecond
+	// transferEnd is when raft has certainly finished all that it began for a transfer of leadership in an earlier term. If it
+	// is still waiting then, it waits for a goroutine that has ended (v1.7.3: the second transfer to a node that does not take
+	// entries, in a term that ends meanwhile): it writes nothing any more, but the others follow it.
+	transferEnd = linkTimeout + 2*time.Second
+)
+
+// establish prepares a newly elected leader. With nil the node acts as leader.
+func (n *Node) establish() error {
 	term := n.raft.CurrentTerm()
 	barrier := n.raft.Barrier(0)
 	if err := await(n.ctx, barrier); err != nil {
-		return false // lost leadership again, or stopping; raft notifies
+		return fmt.Errorf("apply what was written before: %w", err)
 	}
 	begin := &termStart{applied: n.store.Applied().Index}
 	if f, ok := barrier.(interface{ Index() uint64 }); ok {
 		begin.barrier = f.Index()
 	}
 	if !n.compareClocks() {
-		return false
+		return errNotLeader
 	}
 	if n.clusterID() == "" {
 		if _, err := n.batcher.Propose(n.ctx, n.firstEvents()...); err != nil {
-			if n.ctx.Err() == nil {
-				n.opts.Logger.Warn("could not give the new cluster its ID; the next leader tries again", "error", err)
-			}
-			return false
+			return fmt.Errorf("give the new cluster its ID: %w", err)
 		}
 	}
 	if n.port == nil {
 		n.raiseLevel() // there is nobody to ask
 	}
 	if !n.learnCluster() {
-		return false
+		return errors.New("the cluster's ID is not known here yet")
 	}
 	if n.raft.CurrentTerm() != term {
-		return false // another term has begun; raft notifies if this node leads in it
+		return errNotLeader // another term has begun
 	}
 	n.leadTerm.Store(term)
 	n.leadBegin.Store(begin)
 	n.leading.Store(true)
-	return true
+	return nil
 }
 
 // termStart is where a leader's term began. Between the entry applied and the barrier the log holds nothing for the store, unless

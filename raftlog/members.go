@@ -54,6 +54,8 @@ type Member struct {
 	Healthy bool
 	// Stopping: its process is about to exit, or has exited cleanly. Leaving: it is being removed.
 	Stopping, Leaving bool
+	// Drained: an operator wants it to deliver nothing. It does nevertheless while no other node can.
+	Drained bool
 
 	// What the node last reported about itself. Zero until it answers for the first time.
 	Description
@@ -119,13 +121,18 @@ func (n *Node) Nodes() []hub.NodeStatus {
 	members := n.Members()
 	for i := range members {
 		m := &members[i]
-		s := hub.NodeStatus{ID: m.ID, Alive: m.Alive, Draining: m.Stopping || m.Leaving, Weight: m.Weight}
+		s := hub.NodeStatus{ID: m.ID, Alive: m.Alive, Draining: m.Stopping || m.Leaving || m.Drained && spared(members), Weight: m.Weight}
 		if !m.Alive {
 			s.DeadFor = n.unheard(m)
 		}
 		out = append(out, s)
 	}
 	return out
+}
+
+// spared reports whether there is a node that delivers, so that those that are drained need not.
+func spared(members []Member) bool {
+	return slices.ContainsFunc(members, func(m Member) bool { return m.Alive && !m.Stopping && !m.Leaving && !m.Drained })
 }
 
 // Members lists the nodes of the cluster as this node sees them, ordered by ID. It does not contact them.
@@ -170,7 +177,7 @@ func (n *Node) Members() []Member {
 			}
 		}
 		known := nodes[m.ID]
-		m.Stopping, m.Leaving = known.Stopping, known.Phase == hub.NodeLeaving
+		m.Stopping, m.Leaving, m.Drained = known.Stopping, known.Phase == hub.NodeLeaving, known.Drained
 		m.ClockOffset = offsets[m.ID]
 		out = append(out, m)
 	}

@@ -1,13 +1,64 @@
 package raftlog
 
 import (
+	"errors"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
 
-// transport is raft's network transport with pipelines that cannot deadlock.
-type transport struct{ *raft.NetworkTransport }
+// transport is raft's network transport with pipelines that cannot deadlock, and transfers of leadership that end.
+type transport struct {
+	*raft.NetworkTransport
+	patience time.Duration // for the answer of a node that is to lead
+
+	mu     sync.Mutex
+	closed bool
+	asking sync.WaitGroup
+}
+
+var errNoAnswer = errors.New("no answer in time")
+
+// TimeoutNow implements raft.Transport. Raft lets a leader write nothing before it has returned (v1.7.3), however long ago the
+// transfer has failed, and also if the node leads again meanwhile.
+func (t *transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, answer *raft.TimeoutNowResponse) error {
+	type result struct {
+		answer raft.TimeoutNowResponse
+		err    error
+	}
+	done := make(chan result, 1)
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return raft.ErrTransportShutdown
+	}
+	t.asking.Go(func() {
+		var r result
+		r.err = t.NetworkTransport.TimeoutNow(id, target, args, &r.answer)
+		done <- r
+	})
+	t.mu.Unlock()
+	patience := time.NewTimer(t.patience)
+	defer patience.Stop()
+	select {
+	case r := <-done:
+		*answer = r.answer
+		return r.err
+	case <-patience.C:
+		return errNoAnswer
+	}
+}
+
+// Close implements raft.WithClose.
+func (t *transport) Close() error {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+	err := t.NetworkTransport.Close() // ends what is asked
+	t.asking.Wait()
+	return err
+}
 
 // AppendEntriesPipeline implements raft.Transport.
 func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {

@@ -31,7 +31,7 @@ func TestUnreadPipelineAcceptsMore(t *testing.T) {
 			}
 		}
 	}()
-	p, err := (&transport{leader}).AppendEntriesPipeline("follower", follower.LocalAddr())
+	p, err := (&transport{NetworkTransport: leader}).AppendEntriesPipeline("follower", follower.LocalAddr())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,10 +44,13 @@ func (n *Node) startRaft() (err error) {
 	return nil
 }
 
+// linkTimeout bounds one message of raft's and its answer.
+const linkTimeout = 10 * time.Second
+
 // networkTransport connects raft with the other nodes through the cluster port.
 func (n *Node) networkTransport() raft.Transport {
-	return &transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: n.port, MaxPool: 3, ServerAddressProvider: addresses{n}, Timeout: 10 * time.Second, MsgpackUseNewTimeFormat: true,
+	return &transport{patience: n.opts.Timing.Election, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: n.port, MaxPool: 3, ServerAddressProvider: addresses{n}, Timeout: linkTimeout, MsgpackUseNewTimeFormat: true,
 		Logger: newRaftLogger(n.opts.Logger, &n.verbose, n.repeats).Named("transport"),
 	})}
 }

@@ -70,27 +70,40 @@ func (o *Options) fit(msgs []hub.Message, size int64) int {
 // TrimCandidates returns which messages retention may drop at now: those in segments whose newest message is older than
 // maxAge, and those in the oldest segments while all segments together use more than maxBytes of disk. A limit of 0 does
 // not apply. The active segment is never offered; TrimCandidates first seals it if its size or age requires. The result
-// has one Trim per topic, ordered by topic.
+// has one Trim per topic, ordered by topic. It may take several rounds of dropping and flushing until nothing is offered.
 func (s *Store) TrimCandidates(maxAge time.Duration, maxBytes int64, now time.Time) []hub.Trim {
 	s.sealActive(now)
+	going := map[*segment]bool{} // with the next flush
+	s.mu.RLock()
+	for _, d := range s.deadSegments() {
+		going[d.segment] = true
+	}
+	s.mu.RUnlock()
 	s.log.mu.RLock()
 	defer s.log.mu.RUnlock()
 	total := s.log.segmentBytesLocked()
-	var parts int64
+	for seg := range going {
+		total -= seg.size
+	}
+	var parts int64 // in segments before this one that hold parts only
 	through := map[hub.TopicID]uint64{}
 	for _, seg := range s.log.segments {
+		if going[seg] {
+			continue
+		}
 		old := maxAge > 0 && seg.newest() < now.Add(-maxAge).UnixNano()
 		large := maxBytes > 0 && total > maxBytes
 		if !seg.sealed || !(old || large) {
 			break // offsets increase with the segments: later ones must not be dropped first
 		}
-		// The parts of a large message may fill segments before its own, which go when it goes.
-		if parts += seg.size; !seg.holdsPartsOnly() {
-			total -= parts
-			parts = 0
+		// Parts that are in use belong to messages in later segments, and go when these go.
+		parts += seg.size
+		if !s.log.retainedExceptParts(seg) {
+			continue
 		}
+		total, parts = total-parts, 0
 		for id, r := range seg.ranges {
-			if t := s.log.topics[id]; t != nil && r.hi >= t.first {
+			if t := s.log.topics[id]; id != partsTopic && t != nil && r.hi >= t.first {
 				through[id] = max(through[id], min(r.hi, t.head))
 			}
 		}
@@ -101,11 +114,6 @@ func (s *Store) TrimCandidates(maxAge time.Duration, maxBytes int64, now time.Ti
 	}
 	slices.SortFunc(out, func(a, b hub.Trim) int { return cmp.Compare(a.Topic, b.Topic) })
 	return out
-}
-
-func (seg *segment) holdsPartsOnly() bool {
-	_, parts := seg.ranges[partsTopic]
-	return parts && len(seg.ranges) == 1
 }
 
 // newest returns the time of the newest message in Unix nanoseconds.

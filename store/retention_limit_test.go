@@ -100,6 +100,47 @@ func TestRetentionStaysCloseToItsLimit(t *testing.T) {
 	}
 }
 
+// Where messages end says nothing about where segments do: one whose messages are dropped may hold parts of the next message.
+// Retention comes to its limit nevertheless, drops no more than it must, and comes to an end.
+func TestRetentionOfStraddlingMessagesEnds(t *testing.T) {
+	const limit = 5 << 20
+	for _, perFlush := range []int{1, 2, 3, 4, 7} {
+		t.Run(fmt.Sprint(perFlush, " entries in a flush"), func(t *testing.T) {
+			opts := slow(t.TempDir())
+			opts.RetainBytes, opts.TailBytes = limit, 1
+			s, w := open(t, opts), newWriter()
+			apply(t, s, w.entry(t, levelSet())) // parts are kept by use
+			entries := 0
+			for i := range 40 {
+				if i > 20 { // every boundary is met
+					rounds := 0
+					for ; rounds < 10; rounds++ {
+						select {
+						case <-s.Grown():
+						default:
+						}
+						trims := s.TrimCandidates(0, limit, time.Unix(0, w.now))
+						if len(trims) == 0 {
+							break
+						}
+						apply(t, s, w.entry(t, trimEvent(trims)))
+						flush(t, s)
+					}
+					if got := s.Stats().SegmentBytes; got > limit || got < limit/2 || rounds == 10 {
+						t.Fatalf("%d bytes in segments after %d messages and %d rounds, the limit is %d", got, i, rounds, limit)
+					}
+				}
+				for _, e := range large(t, w, i) {
+					apply(t, s, e)
+					if entries++; entries%perFlush == 0 {
+						flush(t, s)
+					}
+				}
+			}
+		})
+	}
+}
+
 // Whatever a flush that was divided among segments had written when the process ended: nothing is lost, and what is written
 // again leaves no holes.
 func TestI1DividedFlushSurvivesACrash(t *testing.T) {

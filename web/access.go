@@ -80,7 +80,7 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 		return r, s.spend(x, rt.classOf(r))
 	}
 	caller := auth.Caller{CorrelationID: idOf(x), Address: s.addressOf(x, r), Client: x.client}
-	if err := s.authenticate(x, r, &caller); err != nil {
+	if err := s.identify(x, r, rt, &caller); err != nil {
 		return r, err
 	}
 	caller.Trail = &x.trail
@@ -172,36 +172,19 @@ func (s *Server) authenticate(x *exchange, r *http.Request, caller *auth.Caller)
 
 // authenticateBy is authenticate by some of the authenticators only. Signed bodies have at most maxBody bytes.
 func (s *Server) authenticateBy(x *exchange, r *http.Request, caller *auth.Caller, by recogniser, maxBody int64) error {
-	reserved := false
-	read := &auth.Request{HTTP: r, Host: r.Host, Scheme: "http", Client: x.client,
-		Body: func() ([]byte, error) { return s.bodyForSignature(x, r, maxBody) },
-		Afford: func() (err error) {
-			if !reserved {
-				err = s.reserveRefusal(x)
-				reserved = err == nil
-			}
-			return err
-		}}
-	if x.asked != nil {
-		asked := *r
-		asked.URL = x.asked
-		read.HTTP = &asked
-	}
-	if r.TLS != nil {
-		read.Scheme = "https"
-	}
+	read, reserved := s.credentialsOf(x, r, maxBody)
 	p, err := by.Authenticate(r.Context(), read)
 	switch {
-	case err == nil && reserved:
+	case err == nil && *reserved:
 		s.returnRefusal(x)
 	case err != nil && refusedCredentials(err):
-		if !reserved {
+		if !*reserved {
 			if limited := s.reserveRefusal(x); limited != nil {
 				return limited
 			}
 		}
 		s.Guard.Refused(r.Context(), *caller, err)
-	case err != nil && reserved:
+	case err != nil && *reserved:
 		s.returnRefusal(x) // the body could not be read
 	}
 	if err != nil {
@@ -213,6 +196,32 @@ func (s *Server) authenticateBy(x *exchange, r *http.Request, caller *auth.Calle
 		caller.Settle = func(ctx context.Context) error { return s.settle(x, ctx, read.Settle, told) }
 	}
 	return nil
+}
+
+// credentialsOf returns what authenticators see of a request, and whether a refusal has been taken from the client's budget for it.
+func (s *Server) credentialsOf(x *exchange, r *http.Request, maxBody int64) (read *auth.Request, reserved *bool) {
+	reserved = new(bool)
+	read = &auth.Request{HTTP: r, Host: r.Host, Scheme: "http", Client: x.client,
+		Body: func() ([]byte, error) { return s.bodyForSignature(x, r, maxBody) },
+		Afford: func() (err error) {
+			if !*reserved {
+				err = s.reserveRefusal(x)
+				*reserved = err == nil
+			}
+			return err
+		}}
+	if x.asked != nil {
+		asked := *r
+		asked.URL = x.asked
+		read.HTTP = &asked
+	}
+	if r.TLS != nil {
+		read.Scheme = "https"
+	}
+	if x.status == 0 && r.Header["Cookie"] != nil {
+		read.SetCookie = x.setCookie
+	}
+	return read, reserved
 }
 
 // settle uses up credentials for one use. Used ones count as refused.
@@ -242,7 +251,11 @@ func (s *Server) turnAway(rt *route, w http.ResponseWriter, r *http.Request, err
 		return
 	}
 	if rt.access.page {
-		s.console.Refuse(w, r, s.describe(w, r, err))
+		p := s.describe(w, r, err)
+		if p.Status == http.StatusUnauthorized && s.sendToLogin(w, r) {
+			return
+		}
+		s.console.Refuse(w, r, p)
 		return
 	}
 	s.fail(w, r, err)

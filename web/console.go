@@ -43,6 +43,8 @@ func (s *Server) consoleRoutes() []*route {
 		act("/cluster/transfer-leadership", nodes, c.TransferLeadership),
 		act("/cluster/nodes/:id/promote", nodes, c.PromoteNode),
 		act("/cluster/nodes/:id/demote", nodes, c.DemoteNode),
+		act("/cluster/nodes/:id/drain", nodes, c.DrainNode),
+		act("/cluster/nodes/:id/undrain", nodes, c.UndrainNode),
 		act("/cluster/nodes/:id/remove", nodes, c.RemoveNode),
 	}, s.dataRoutes(page, act)...)
 }

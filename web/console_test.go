@@ -1,12 +1,16 @@
 package web_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"quorumhub/figures"
 	"quorumhub/hub"
 	"quorumhub/web"
 	"quorumhub/web/view"
@@ -190,4 +194,31 @@ func TestFiguresAPI(t *testing.T) {
 		want(t, f.send("GET", "/v1/figures"+query, ""), 400)
 	}
 	want(t, newFixture(t).send("GET", "/v1/figures", ""), 503)
+}
+
+// Whatever others have named, or a browser brings, is text on a page.
+func TestNamesAreTextOnPages(t *testing.T) {
+	g := newGauges()
+	const evil = `<script>alert(1)</script>"'><img src=x onerror=alert(1)>`
+	f := newFixture(t, func(_ *hub.Policy, o *web.Options) { o.Figures, o.Membership = g, &nodes{} })
+	f.set(func(n *node) {
+		n.leader = evil
+		n.nodes = append(n.nodes, view.Node{ID: evil, HTTPAddr: evil, Role: view.RoleLeader, Voter: true, Healthy: true})
+	})
+	p := *g.picture.Load()
+	p.Now.FailingNow = 1
+	p.Failing = []figures.Failing{{Subscription: evil, Topic: evil, Node: evil, Reason: evil, Since: time.Now()}}
+	p.Nodes[0].Status.Warnings = []string{evil}
+	p.Nodes[0].Status.Version = evil
+	g.picture.Store(&p)
+	cookie := "quorumhub_console_done=" + base64.RawURLEncoding.EncodeToString([]byte(`{"t":"`+strings.ReplaceAll(evil, `"`, `\"`)+`"}`))
+	for _, path := range []string{"/console/", "/console/cluster", "/console/subscriptions/" + url.PathEscape(evil), "/console/cluster?" + url.QueryEscape(evil)} {
+		_, body, _ := f.browse(path, "Cookie", cookie)
+		if strings.Contains(body, "<script>") || strings.Contains(body, "<img") || regexp.MustCompile(`="[^"]*"'`).MatchString(body) {
+			t.Errorf("%s has markup of others: %s", path, body)
+		}
+		if path == "/console/" && (!strings.Contains(body, "&lt;script&gt;alert(1)") || !strings.Contains(body, `role="status"`)) {
+			t.Errorf("the name, or the message, is missing: %s", body)
+		}
+	}
 }

@@ -38,6 +38,14 @@ func (s *Server) demoteNode(w http.ResponseWriter, r *http.Request) {
 	s.changeNodes(w, r, nil, "", func(ctx context.Context, m view.Membership) error { return m.DemoteNode(ctx, nodeInPath(r)) })
 }
 
+func (s *Server) drainNode(w http.ResponseWriter, r *http.Request) {
+	s.changeNodes(w, r, nil, "", func(ctx context.Context, m view.Membership) error { return m.DrainNode(ctx, nodeInPath(r)) })
+}
+
+func (s *Server) undrainNode(w http.ResponseWriter, r *http.Request) {
+	s.changeNodes(w, r, nil, "", func(ctx context.Context, m view.Membership) error { return m.UndrainNode(ctx, nodeInPath(r)) })
+}
+
 func (s *Server) removeNode(w http.ResponseWriter, r *http.Request) {
 	s.changeNodes(w, r, nil, "", func(ctx context.Context, m view.Membership) error { return m.RemoveNode(ctx, nodeInPath(r)) })
 }

@@ -12,6 +12,7 @@ import (
 
 	"quorumhub/auth"
 	"quorumhub/hub"
+	"quorumhub/web/login"
 	"quorumhub/web/sse"
 	"quorumhub/web/view"
 )
@@ -60,6 +61,10 @@ type Options struct {
 
 	// Guard authenticates and authorizes callers. nil: everything is allowed.
 	Guard *auth.Guard
+	// Login lets people log in; nil: nobody can. It needs a Guard.
+	Login *login.Handler
+	// Sequences explains what becomes of logins; nil: there are none.
+	Sequences Explainer
 	// KeepNotAllowed lets subscriptions go on whose owners no rule allows to subscribe any more; otherwise they are paused when a
 	// rule is changed or removed.
 	KeepNotAllowed bool

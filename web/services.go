@@ -13,6 +13,7 @@ import (
 	"quorumhub/hub"
 	"quorumhub/web/gateway"
 	"quorumhub/web/gateway/registry"
+	"quorumhub/web/login"
 	"quorumhub/web/problem"
 	"quorumhub/web/view"
 )
@@ -105,7 +106,7 @@ type gatewayPorts struct{ *Server }
 
 // Way implements gateway.Callers.
 func (p gatewayPorts) Way(name string, steps []registry.Step) (gateway.Way, error) {
-	w := &gatewayWay{s: p.Server}
+	w := &gatewayWay{s: p.Server, name: name}
 	switch {
 	case name == registry.AuthNone:
 		return w, nil
@@ -114,21 +115,25 @@ func (p gatewayPorts) Way(name string, steps []registry.Step) (gateway.Way, erro
 	case p.Guard == nil:
 		return nil, errOpenHub
 	}
-	var sequence []auth.Step
-	for _, s := range steps {
-		sequence = append(sequence, auth.Step{Strategy: s.Strategy, Of: s.Of, Require: s.Require, Min: s.Min})
-	}
 	var err error
-	w.by, err = p.Guard.Demand(name, sequence)
+	w.by, err = p.Guard.Demand(name, stepsOf(steps))
 	return w, err
+}
+
+func stepsOf(steps []registry.Step) (out []auth.Step) {
+	for _, s := range steps {
+		out = append(out, auth.Step{Strategy: s.Strategy, Of: s.Of, Require: s.Require, Min: s.Min, Principal: auth.PrincipalAny})
+	}
+	return out
 }
 
 var errOpenHub = hub.Errorf(hub.CodeInvalid, "this hub asks for no credentials (auth.mode: open), so only %s and %s can be served", registry.AuthDefault, registry.AuthNone)
 
 // gatewayWay is a gateway.Way. Without by, nobody has to prove anything.
 type gatewayWay struct {
-	s  *Server
-	by *auth.Demand
+	s    *Server
+	name string
+	by   *auth.Demand
 }
 
 // Required implements gateway.Way.
@@ -140,6 +145,40 @@ func (g *gatewayWay) Challenges() []string {
 		return nil
 	}
 	return g.by.Challenges()
+}
+
+// LogIn implements gateway.Way.
+func (g *gatewayWay) LogIn(w http.ResponseWriter, r *http.Request) string {
+	if g.by == nil || g.s.Login == nil || !g.by.Acts() || !login.Navigates(r) {
+		return ""
+	}
+	return g.s.Login.Start(routeProvider+g.name, askedOf(w, r).RequestURI())
+}
+
+// routeProvider begins the names of service providers that are no application's: what a route of the gateway asks for in its auth.
+const routeProvider = "gateway:"
+
+// StepsOfRoutes returns what the gateway's routes ask for whose auth is the rest of a service provider's name, false if there are none.
+func (s *Server) StepsOfRoutes(provider string) ([]auth.Step, bool) {
+	name, ok := strings.CutPrefix(provider, routeProvider)
+	if !ok || s.gateway == nil || s.Guard == nil {
+		return nil, false
+	}
+	reg := s.gateway.Status().Registry
+	if reg == nil {
+		return nil, false
+	}
+	for i := range reg.Services {
+		for j := range reg.Services[i].Versions {
+			if v := &reg.Services[i].Versions[j]; v.Auth == name {
+				if steps := reg.Sequences[name]; len(steps) > 0 {
+					return stepsOf(steps), true
+				}
+				return s.Guard.StepsOf(name)
+			}
+		}
+	}
+	return nil, false
 }
 
 // Authenticate implements gateway.Way.

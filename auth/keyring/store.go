@@ -19,9 +19,10 @@ import (
 // Store is a Ring and the place its keys are kept: a file, which the Store changes on request, or the configuration, which only
 // an operator changes. Safe for concurrent use, also by several processes that share the file.
 type Store struct {
-	path string // empty: the keys are from the configuration
-	ring *Ring
-	mu   sync.Mutex // serialises changes of the file
+	path  string   // empty: the keys are from the configuration
+	fixed []string // IDs of the keys in the configuration
+	ring  *Ring
+	mu    sync.Mutex // serialises changes of the file
 }
 
 const keyFileHead = "# Sealing keys, which encrypt subscribers' secrets; the first one seals. Keep them: without them nothing can be signed.\n"
@@ -69,7 +70,7 @@ func Fixed(text string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("secrets.key: %w", err)
 	}
-	return &Store{ring: ring}, nil
+	return &Store{ring: ring, fixed: ring.IDs()}, nil
 }
 
 // Ring returns the keys to seal and open with.
@@ -90,7 +91,7 @@ func (s *Store) Where() string {
 // from now on.
 func (s *Store) Kept() ([]string, error) {
 	if s.Fixed() {
-		return s.ring.IDs(), nil
+		return slices.Clone(s.fixed), nil // also those that the ring has dropped
 	}
 	lines, err := readKeyFile(s.path)
 	if err != nil {

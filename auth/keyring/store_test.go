@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -136,6 +137,12 @@ func TestFixedKeys(t *testing.T) {
 	}
 	if err := s.Prefer(keyring.KeyID(rawKey(2))); err != nil || s.Ring().ID() != keyring.KeyID(rawKey(2)) {
 		t.Errorf("preferring: %v", err)
+	}
+	if err := s.Remove(keyring.KeyID(rawKey(1))); !errors.Is(err, keyring.ErrFixed) || s.Ring().Opens(keyring.KeyID(rawKey(1))) {
+		t.Errorf("removing: %v, the ring has %v", err, s.Ring().IDs())
+	}
+	if kept, err := s.Kept(); err != nil || !slices.Equal(kept, []string{keyring.KeyID(rawKey(1)), keyring.KeyID(rawKey(2))}) {
+		t.Errorf("the next start finds %v (%v), want both, for an operator must be told to remove the first", kept, err)
 	}
 	for _, text := range []string{"", ",", "hello", keyText(1) + "x", keyText(1) + "," + base64.StdEncoding.EncodeToString([]byte("secret"))} {
 		_, err := keyring.Fixed(text)

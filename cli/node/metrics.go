@@ -85,6 +85,7 @@ func newNodeCollector(n *raftlog.Node, st *store.Store) prometheus.Collector {
 	c.add(gauge, "topics", "Topics.", func(r nodeReading) float64 { return float64(r.counts.Topics) })
 	c.add(gauge, "subscriptions", "Active subscriptions.", func(r nodeReading) float64 { return float64(r.counts.Subscriptions) })
 	c.add(gauge, "subscription_requests_pending", "Requests waiting for verification of intent.", func(r nodeReading) float64 { return float64(r.counts.Requests) })
+	c.add(gauge, "sessions", "Sessions of people who have logged in, idle ones among them.", func(r nodeReading) float64 { return float64(r.counts.Sessions) })
 	c.add(gauge, "dead_letters", "Dead letters stored.", func(r nodeReading) float64 { return float64(r.counts.DeadLetters) })
 	c.add(gauge, "dead_letter_bytes", "Size of the bodies of stored dead letters.", func(r nodeReading) float64 { return float64(r.letterBytes) })
 	c.add(gauge, "dead_letter_replays_pending", "Dead letters waiting for replay.", func(r nodeReading) float64 { return float64(r.replays) })

@@ -21,6 +21,7 @@ import (
 	"quorumhub/web"
 	"quorumhub/web/gateway/registry"
 	"quorumhub/web/gateway/topics"
+	"quorumhub/web/login"
 )
 
 // stopBound limits a graceful stop; what is unfinished then is cut short.
@@ -52,6 +53,7 @@ type Node struct {
 	policies   *topics.Policies
 	guard      *auth.Guard        // nil: everybody may do everything
 	first      *registry.Document // to begin with; nil: none
+	login      *login.Handler     // nil: nobody can log in
 	server     *web.Server
 	view       *clusterView
 	deliveries *deliveries
@@ -93,6 +95,7 @@ func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 		n.figures.recorder.Load().Run(work)
 	}()
 	leave := n.watchDamage(work)
+	providers := n.reloads.watchProviders(work)
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
@@ -104,6 +107,8 @@ func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 		<-recorded
 		n.figures.cluster.Close()
 		for range leave { //nolint:revive // wait until it is closed
+		}
+		for range providers { //nolint:revive // the same
 		}
 	}()
 	served := make(chan error, 1)
@@ -117,6 +122,9 @@ func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 			n.systemd.reloading()
 			n.reloads.reload(ctx)
 			n.systemd.ready("serving " + n.cfg.PublicURL())
+			continue
+		case <-providers:
+			n.reloads.providers(ctx)
 			continue
 		case <-ctx.Done():
 			n.log.Info("stopping")

@@ -100,8 +100,13 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	n.deliveries.ask, n.usage.ask = n.raft.Call, n.raft.Call
 	late.Set(n.raft)
 	registry.MustRegister(newNodeCollector(n.raft, n.store))
-	n.guard = n.newService(namer)
+	if n.guard, err = n.newService(namer); err != nil {
+		return nil, err
+	}
 	n.reloads = newReloader(n, &o)
+	if n.login, err = n.newLogin(); err != nil {
+		return nil, err
+	}
 	if n.server, err = web.New(n.webOptions(feed, registry)); err != nil {
 		return n, err
 	}
@@ -219,7 +224,7 @@ func (n *Node) openRaft(ctx context.Context, in *inputs) (*raftlog.Node, error) 
 const maxPendingRequests = 100_000
 
 // newService makes the domain with the configured policy, and returns the guard of its callers, which is nil without access control.
-func (n *Node) newService(namer *hub.TopicNamer) (guard *auth.Guard) {
+func (n *Node) newService(namer *hub.TopicNamer) (guard *auth.Guard, err error) {
 	cfg := n.cfg
 	policy := hub.Policy{
 		Leases:            hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
@@ -242,13 +247,17 @@ func (n *Node) newService(namer *hub.TopicNamer) (guard *auth.Guard) {
 		Topics:        n.policies,
 	}
 	if n.access != nil {
-		guard = n.access.wire(n.store, func() *hub.Service { return n.service }, n.raft.ID())
+		n.access.routes = n.stepsOfRoutes
+		guard, err = n.access.wire(n.store, func() *hub.Service { return n.service }, n.keys.Ring(), n.raft.ID())
+		if err != nil {
+			return nil, err
+		}
 		guard.Apply(&policy)
 		n.view.issuers = n.access.notReady
 	}
 	policy.GatewayChecker = &gatewayChecker{guard: guard, state: n.store, namer: namer, autoRegister: policy.AutoRegister, own: leadsHere(n.clients.topics.Policy())}
 	n.service = hub.NewService(policy, namer, n.raft, n.store, n.keys.Ring())
-	return guard
+	return guard, nil
 }
 
 func (n *Node) webOptions(feed *sse.Feed, registry *prometheus.Registry) web.Options {
@@ -267,7 +276,7 @@ func (n *Node) webOptions(feed *sse.Feed, registry *prometheus.Registry) web.Opt
 		CORSOrigins: cfg.HTTP.CORSOrigins, Tickets: n.keys.Ring(),
 		TrustedProxies: cfg.HTTP.TrustedProxies, Limits: requestLimits(cfg),
 		ClientConnections: cfg.Limits.Connections, ClientStreams: cfg.Limits.Streams,
-		Guard: n.guard, KeepNotAllowed: cfg.Auth.OnRuleRemoved == "keep", TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON}
+		Guard: n.guard, Login: n.login, Sequences: n.explainer(), KeepNotAllowed: cfg.Auth.OnRuleRemoved == "keep", TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON}
 }
 
 // abandon releases what a node has acquired whose Open failed.

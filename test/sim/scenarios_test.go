@@ -1,7 +1,9 @@
 package sim
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -135,6 +137,70 @@ func (s *ownerScenario) run(t *testing.T, seed uint64) (moved time.Duration, w *
 		time.Sleep(3 * time.Second) // for what it does when it is back
 	})
 	return moved, w
+}
+
+// TestALeaderWhoseTransferNeverEndsIsReplaced: a node whose transfers of leadership have left raft unable to write does not lead
+// for good when it is elected again.
+func TestALeaderWhoseTransferNeverEndsIsReplaced(t *testing.T) {
+	ended := 0
+	for i := range max(*flagSeeds, 10) {
+		seed := cmp.Or(*flagSeed, rand.Uint64()>>16) + uint64(i)
+		Bubble(t, func(t *testing.T, dir string) {
+			logs, done := logsOf(t, seed)
+			defer done()
+			w := NewWorld(NewSettings(seed), dir, logs)
+			w.subscribers.clean.Store(true)
+			defer w.End()
+			if err := w.Found(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(5 * time.Second)
+			lead, err := w.Leader()
+			if err != nil {
+				t.Fatal(err)
+			}
+			next, other := w.others(lead)[0], w.others(lead)[1]
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			transfer := func(from, to *Node) error {
+				return from.up().raft.Change(ctx, raftlog.Change{Operation: raftlog.TransferLeadership, Node: to.id})
+			}
+			// The next leader takes no entries, so that raft's first transfer waits for them and the second for the first.
+			w.net.Cut(lead.index, next.index)
+			if err := w.burst(lead); err != nil {
+				t.Fatal(err)
+			}
+			if err := transfer(lead, next); err == nil {
+				t.Fatal("leadership was transferred to a node that hears nothing")
+			}
+			w.cut(lead, true, true, 3*time.Second)
+			w.net.Mend()
+			back := w.until(lead.id+" leads again, or has ended", func() error {
+				if p := lead.up(); p.raft.IsLeader() || p.raft.Err() != nil {
+					return nil
+				}
+				for _, from := range []*Node{next, other} {
+					if from.up().raft.IsLeader() {
+						_ = transfer(from, lead) // until it works
+					}
+				}
+				return errors.New("it does not lead")
+			})
+			p := lead.up()
+			if failed := p.raft.Err(); failed != nil {
+				ended++
+				lead.Kill(false)
+				lead.Start()
+			} else if back != nil {
+				t.Fatal(back)
+			}
+			if err := w.Settle(); err != nil {
+				t.Error(err)
+			}
+			report(t, w)
+		})
+	}
+	t.Logf("the node ended in %d runs", ended)
 }
 
 // watchMove tells when another node first sends to a subscriber that is the victim's now.

@@ -143,6 +143,8 @@ func contactText(n *view.Node) string {
 	switch {
 	case n.Role == view.RoleLeader:
 		return "leads"
+	case n.Role == view.RoleDown:
+		return "–"
 	case n.LastContact < 0:
 		return "unknown"
 	case n.LastContact < time.Millisecond:
@@ -184,6 +186,11 @@ func nodeActs(n *view.Node, nodes int) (out []nodeAct) {
 	case n.Role != view.RoleDown:
 		out = append(out, nodeAct{"promote", "Give it a vote"})
 	}
+	if n.Drained {
+		out = append(out, nodeAct{"undrain", "Let it deliver"})
+	} else {
+		out = append(out, nodeAct{"drain", "Drain"})
+	}
 	return append(out, nodeAct{"remove", "Remove"})
 }
 
@@ -218,6 +225,44 @@ func (c *Console) DemoteNode(w http.ResponseWriter, r *http.Request) {
 	}, view.Membership.DemoteNode, func(id string) string { return id + " has no vote any more." })
 }
 
+// DrainNode lets others deliver what a node does.
+func (c *Console) DrainNode(w http.ResponseWriter, r *http.Request) {
+	c.changeNode(w, r, func(n *view.Node, others []view.Node) confirm {
+		ask := confirm{Title: "Drain " + n.ID, Button: "Drain " + n.ID,
+			Lead: fmt.Sprintf("%s owns %s. %s over what it delivers, with nothing lost or out of order; it goes on storing everything, and keeps its vote.",
+				n.ID, countOf(n.Subscriptions, "subscription", "subscriptions"), takersOf(others))}
+		if n.Role == view.RoleLeader {
+			ask.Facts = append(ask.Facts, "It leads; another node will lead first.")
+		}
+		ask.Facts = append(ask.Facts, "It stays so when its program is started again, until you let it deliver. If no other node is left, it delivers nevertheless.")
+		return ask
+	}, view.Membership.DrainNode, func(id string) string { return id + " is drained: what it still owns moves to the others now." })
+}
+
+// takersOf says who takes over.
+func takersOf(others []view.Node) string {
+	var ids []string
+	for i := range others {
+		if o := &others[i]; o.Role != view.RoleDown && !o.Stopping && !o.Leaving && !o.Drained {
+			ids = append(ids, o.ID)
+		}
+	}
+	switch len(ids) {
+	case 0:
+		return "No node could take"
+	case 1:
+		return ids[0] + " takes"
+	}
+	return strings.Join(ids, ", ") + " take"
+}
+
+// UndrainNode lets a node deliver again.
+func (c *Console) UndrainNode(w http.ResponseWriter, r *http.Request) {
+	c.changeNode(w, r, func(n *view.Node, _ []view.Node) confirm {
+		return confirm{Title: "Let " + n.ID + " deliver", Lead: "It gets its share of the subscriptions again.", Button: "Let it deliver"}
+	}, view.Membership.UndrainNode, func(id string) string { return id + " delivers again." })
+}
+
 // RemoveNode removes a node for good.
 func (c *Console) RemoveNode(w http.ResponseWriter, r *http.Request) {
 	c.changeNode(w, r, func(n *view.Node, others []view.Node) confirm {
@@ -229,7 +274,7 @@ func (c *Console) RemoveNode(w http.ResponseWriter, r *http.Request) {
 		if n.Role == view.RoleLeader {
 			ask.Facts = append(ask.Facts, "It leads; another node will lead first.")
 		}
-		ask.Facts = append(ask.Facts, "To let it rest for a while instead, stop its program: it comes back as it was.")
+		ask.Facts = append(ask.Facts, "To let it rest for a while instead, drain it, or stop its program: it comes back as it was.")
 		return ask
 	}, view.Membership.RemoveNode, func(id string) string { return id + " was removed." })
 }

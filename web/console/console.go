@@ -39,8 +39,8 @@ type Console struct {
 	assets  *assets
 	pages   map[string]*template.Template
 	studios studios
-	catalog catalog
 	doings  doings
+	catalog catalog
 }
 
 // New makes a Console.

@@ -12,8 +12,8 @@ import (
 // Ports is what the console needs of the server. The implementation makes the same decisions as the API, by the same code.
 type Ports interface {
 	OverviewPorts
-	DataPorts
 	ClusterPorts
+	DataPorts
 
 	// Viewer returns who looks at the page.
 	Viewer(ctx context.Context) Viewer
