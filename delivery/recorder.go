@@ -213,15 +213,19 @@ func (d *Dispatcher) settledLocked(s *settlement, outcome hub.Outcome) {
 	d.placeLocked(l)
 }
 
-// settledEntryLocked finishes a message that a flow has given up, or frees it if the event was stale.
+// settledEntryLocked finishes a message that a flow has given up. If the event was stale, the message is sent again.
 func (d *Dispatcher) settledEntryLocked(s *settlement, outcome hub.Outcome) {
 	f := s.lane.flow
 	if f.gen != s.flowGen || s.entry.state != entrySettling {
 		return
 	}
-	if s.void || outcome == hub.OutcomeStale {
+	switch {
+	case s.void, outcome == hub.OutcomeStale && len(f.members) == 0:
 		f.giveBack(s.entry)
 		d.feedLocked(f)
+		return
+	case outcome == hub.OutcomeStale:
+		d.delayLocked(f, s.entry, unapplied)
 		return
 	}
 	d.stats.DeadLettered++
