@@ -46,7 +46,7 @@ func (s *Server) consoleRoutes() []*route {
 		act("/cluster/nodes/:id/drain", nodes, c.DrainNode),
 		act("/cluster/nodes/:id/undrain", nodes, c.UndrainNode),
 		act("/cluster/nodes/:id/remove", nodes, c.RemoveNode),
-	}, s.dataRoutes(page, act)...)
+	}, append(s.dataRoutes(page, act), s.gatewayPages(page, act)...)...)
 }
 
 // consolePorts is what the console needs of the server.
@@ -58,7 +58,7 @@ func (p consolePorts) Viewer(ctx context.Context) console.Viewer {
 		return console.Viewer{Operator: true}
 	}
 	c := auth.CallerOf(ctx)
-	return console.Viewer{Name: c.Principal.String(), ID: c.Principal.ID, Operator: c.Operator}
+	return console.Viewer{Name: c.Principal.String(), ID: c.Principal.ID, Session: c.Principal.Method == auth.MethodSession, Operator: c.Operator}
 }
 
 // May implements console.Ports.

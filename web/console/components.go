@@ -23,6 +23,7 @@ var navigation = []navItem{
 	{"messages", "/messages", "Messages"},
 	{"letters", "/dead-letters", "Dead letters"},
 	{"cluster", "/cluster", "Cluster"},
+	{"gateway", "/gateway", "Gateway"},
 }
 
 // state is how something is doing. Pages show it as a word and a colour.
@@ -45,8 +46,10 @@ type badge struct {
 // funcs are the functions of all templates.
 func (c *Console) funcs() template.FuncMap {
 	return template.FuncMap{
-		"asset":      func(name string) string { return c.Base + "/console/static/" + c.assets.hashed[name] },
-		"at":         c.link,
+		"asset": func(name string) string { return c.Base + "/console/static/" + c.assets.hashed[name] },
+		"at":    c.link,
+		// beside is for pages of the hub that are not the console\'s.
+		"beside":     func(path string) string { return c.Base + path },
 		"dict":       dict,
 		"badge":      func(s state, text string) badge { return badge{s, text} },
 		"count":      count,

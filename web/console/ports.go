@@ -14,6 +14,7 @@ type Ports interface {
 	OverviewPorts
 	ClusterPorts
 	DataPorts
+	GatewayPorts
 
 	// Viewer returns who looks at the page.
 	Viewer(ctx context.Context) Viewer
@@ -41,6 +42,8 @@ type Viewer struct {
 	Name string
 	// ID is its principal's ID, empty for nobody.
 	ID string
+	// Session says that it has logged in, and so can log out.
+	Session bool
 	// Operator sees what others own. So does everybody on a hub that asks for no credentials.
 	Operator bool
 }
