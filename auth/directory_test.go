@@ -27,7 +27,7 @@ func TestProvidersInFilesOfTheirOwn(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "auth.yaml")
 	put(t, dir, map[string]string{
-		"auth.yaml": "identity_providers: [{name: paste, kind: key}]\nsequences: {staff: {steps: [{strategy: multi, of: [corp, paste]}]}}\n",
+		"auth.yaml":                       "identity_providers: [{name: paste, kind: key}]\nsequences: {staff: {steps: [{strategy: multi, of: [corp, paste]}]}}\n",
 		"identity-providers/corp.yaml":    "name: corp\nkind: oidc\nissuer: https://idp.example.org\nclient_id: hub\n",
 		"identity-providers/.corp.swp":    "\x00",
 		"identity-providers/corp.yaml~":   "name: [",

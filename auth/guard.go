@@ -142,12 +142,19 @@ func (g *Guard) Demand(name string, steps []Step) (*Demand, error) {
 	return d, err
 }
 
+// DemandFor returns how callers must prove who they are to a service provider of auth.file. There may be none of that name at times,
+// see InForce.
+func (g *Guard) DemandFor(provider string) *Demand {
+	return &Demand{guard: g, name: provider, provider: true}
+}
+
 // Demand is a Way by the authenticators in force. Safe for concurrent use.
 type Demand struct {
-	guard *Guard
-	name  string
-	steps []Step
-	known atomic.Pointer[wayAt]
+	guard    *Guard
+	name     string
+	provider bool // name is a service provider's
+	steps    []Step
+	known    atomic.Pointer[wayAt]
 }
 
 type wayAt struct {
@@ -161,9 +168,12 @@ func (d *Demand) now() (*Way, error) {
 	at := d.known.Load()
 	if at == nil || at.gate != gate {
 		at = &wayAt{gate: gate}
-		if d.steps == nil {
+		switch {
+		case d.provider:
+			at.way, at.err = gate.forProvider(d.name)
+		case d.steps == nil:
 			at.way, at.err = gate.Way(d.name)
-		} else {
+		default:
 			at.way, at.err = gate.Sequence(d.steps)
 		}
 		d.known.Store(at)
@@ -182,6 +192,12 @@ func (d *Demand) Authenticate(ctx context.Context, r *Request) (*Principal, erro
 
 // StepsOf is Settings.StepsOf of the settings in force.
 func (g *Guard) StepsOf(name string) ([]Step, bool) { return g.gate().settings.StepsOf(name) }
+
+// InForce reports whether the authenticators in force have all that the demand names.
+func (d *Demand) InForce() bool {
+	_, err := d.now()
+	return err == nil
+}
 
 // Acts reports whether some step can be passed by somebody who acts, see Way.Acts.
 func (d *Demand) Acts() bool {

@@ -35,6 +35,10 @@ type commands struct {
 	Streams       streamsCmd       `cmd:"" group:"client" help:"List the event streams that are open at a node, or end one."`
 	DeadLetters   deadLettersCmd   `cmd:"" group:"client" help:"List, show, replay, drop or export undeliverable messages."`
 
+	Login  loginCmd  `cmd:"" group:"client" help:"Log in to a hub with a browser; other commands then act for you there."`
+	Logout logoutCmd `cmd:"" group:"client" help:"End the login at a hub."`
+	Whoami whoAmICmd `cmd:"" name:"whoami" group:"client" help:"Show how the hub identifies you."`
+
 	Auth authCmd `cmd:"" group:"cluster" help:"Manage API keys, access rules and quotas."`
 
 	Dump  dumpCmd  `cmd:"" group:"cluster" help:"Export a hub's topics, limits and access rules as YAML, for version control."`
@@ -45,6 +49,7 @@ type commands struct {
 	Callbacks callbacksCmd `cmd:"" group:"cluster" help:"Manage the headers and credentials that callbacks require."`
 	Keys      keysCmd      `cmd:"" group:"cluster" help:"Manage the sealing keys that encrypt secrets at rest."`
 
+	Top     topCmd     `cmd:"" group:"cluster" help:"Show how a hub is doing, refreshed: what needs attention, rates, nodes."`
 	Cluster clusterCmd `cmd:"" group:"cluster" help:"Manage a cluster and its nodes."`
 	Import  importCmd  `cmd:"" group:"cluster" help:"Import topics and subscriptions from a Ballerina, WSO2 or MOSIP hub."`
 	Backup  backupCmd  `cmd:"" group:"cluster" help:"Save a consistent backup of a running hub."`

@@ -29,6 +29,9 @@ const levelSessions = 4
 // levelAgain is the level from which requests that failed are kept whole, so that they can be made again.
 const levelAgain = 4
 
+// levelDrain is the level from which nodes may be drained.
+const levelDrain = 4
+
 // LevelOf returns the feature level an event requires: it may be proposed once every member knows that level. Level 1
 // is always allowed.
 func LevelOf(e *hubpb.Event) uint32 {
@@ -48,6 +51,10 @@ func LevelOf(e *hubpb.Event) uint32 {
 	case *hubpb.Event_SubscriptionRequested:
 		if len(k.SubscriptionRequested.GetSealedHeaders()) > 0 {
 			return 2
+		}
+	case *hubpb.Event_NodeChanged:
+		if k.NodeChanged.Drain != hubpb.NodeDrain_DRAIN_UNCHANGED {
+			return levelDrain
 		}
 	case *hubpb.Event_CallbackCredentialsSet, *hubpb.Event_NodeUrlsSet, *hubpb.Event_SubscriptionSignatureSet:
 		return 2

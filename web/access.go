@@ -80,7 +80,7 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 		return r, s.spend(x, rt.classOf(r))
 	}
 	caller := auth.Caller{CorrelationID: idOf(x), Address: s.addressOf(x, r), Client: x.client}
-	if err := s.authenticate(x, r, &caller); err != nil {
+	if err := s.identify(x, r, rt, &caller); err != nil {
 		return r, err
 	}
 	caller.Trail = &x.trail
@@ -251,7 +251,11 @@ func (s *Server) turnAway(rt *route, w http.ResponseWriter, r *http.Request, err
 		return
 	}
 	if rt.access.page {
-		s.console.Refuse(w, r, s.describe(w, r, err))
+		p := s.describe(w, r, err)
+		if p.Status == http.StatusUnauthorized && s.sendToLogin(w, r) {
+			return
+		}
+		s.console.Refuse(w, r, p)
 		return
 	}
 	s.fail(w, r, err)

@@ -15,7 +15,7 @@ import (
 
 // newConsole makes the console.
 func (s *Server) newConsole() (err error) {
-	s.console, err = console.New(console.Options{Ports: consolePorts{s}, Service: s.Service, State: s.State, Messages: s.Messages, Cluster: s.Node,
+	s.console, err = console.New(console.Options{Ports: consolePorts{s}, Service: s.Service, State: s.State, Messages: s.Messages, Nodes: s.Node,
 		Base: prefixOf(s.PublicURL), Version: s.Version, Heartbeat: s.StreamHeartbeat, Clock: s.Clock, Log: s.Log})
 	return err
 }
@@ -32,11 +32,20 @@ func (s *Server) consoleRoutes() []*route {
 		a.page = true
 		return &route{name: "console", paths: []string{"/console" + path}, access: a, methods: map[string]http.HandlerFunc{http.MethodPost: h}}
 	}
+	nodes := access{changes: auth.ActionCluster}
 	open := access{public: true, limited: true}
 	return append([]*route{
 		page("", open, c.Index),
 		page("/static/*", open, c.Static),
 		page("/", access{own: true}, c.Overview), // operators see all, others what is theirs
+		page("/cluster", access{}, c.Cluster),
+		page("/cluster/backup", access{reads: auth.ActionBackup}, s.getBackup),
+		act("/cluster/transfer-leadership", nodes, c.TransferLeadership),
+		act("/cluster/nodes/:id/promote", nodes, c.PromoteNode),
+		act("/cluster/nodes/:id/demote", nodes, c.DemoteNode),
+		act("/cluster/nodes/:id/drain", nodes, c.DrainNode),
+		act("/cluster/nodes/:id/undrain", nodes, c.UndrainNode),
+		act("/cluster/nodes/:id/remove", nodes, c.RemoveNode),
 	}, s.dataRoutes(page, act)...)
 }
 
@@ -49,7 +58,7 @@ func (p consolePorts) Viewer(ctx context.Context) console.Viewer {
 		return console.Viewer{Operator: true}
 	}
 	c := auth.CallerOf(ctx)
-	return console.Viewer{Name: c.Principal.String(), ID: c.Principal.ID, Operator: c.Operator}
+	return console.Viewer{Name: c.Principal.String(), ID: c.Principal.ID, Session: c.Principal.Method == auth.MethodSession, Operator: c.Operator}
 }
 
 // May implements console.Ports.
@@ -73,6 +82,9 @@ func (p consolePorts) Holding(_ context.Context, principal string) (h console.Ho
 	})
 	return h
 }
+
+// Membership implements console.ClusterPorts.
+func (p consolePorts) Membership() (view.Membership, error) { return p.membership() }
 
 // ReadBody implements console.Ports.
 func (p consolePorts) ReadBody(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, release func(), err error) {

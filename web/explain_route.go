@@ -1,13 +1,11 @@
 package web
 
 import (
-	"bufio"
 	"errors"
 	"net/http"
 	"strings"
 
 	"quorumhub/auth"
-	"quorumhub/hub"
 	"quorumhub/web/gateway"
 	"quorumhub/web/problem"
 )
@@ -50,15 +48,9 @@ func (s *Server) explainRoute(w http.ResponseWriter, r *http.Request) {
 
 // dryRun takes a request, as it would be sent, through the stages of the gateway.
 func (s *Server) dryRun(w http.ResponseWriter, r *http.Request, text string) (steps []gateway.Step, status int, code string, err error) {
-	if !strings.Contains(text, "\r\n") {
-		text = strings.ReplaceAll(text, "\n", "\r\n") // as editors write it
-	}
-	if !strings.Contains(text, "\r\n\r\n") {
-		text = strings.TrimRight(text, "\r\n") + "\r\n\r\n"
-	}
-	request, err := http.ReadRequest(bufio.NewReader(strings.NewReader(text)))
+	request, err := requestIn(text)
 	if err != nil {
-		return nil, 0, "", hub.ParamErrorf("request", "is no HTTP request (%s); expected a request line, headers, an empty line and maybe a body", problem.OneLine(err.Error()))
+		return nil, 0, "", err
 	}
 	outer, _ := w.(*exchange)
 	inner := &exchange{ResponseWriter: discard{http.Header{correlationHeader: {correlationID(request)}}}, client: outer.client, caller: outer.caller}

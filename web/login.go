@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"net/url"
 
 	"quorumhub/auth"
 	"quorumhub/web/login"
@@ -11,7 +12,7 @@ import (
 
 // loginPaths are those on which a hub without logins says what it lacks.
 func loginPaths() []string {
-	return []string{"/login", "/login/*", "/auth/forward", "/auth/login", "/.quorumhub/session", "/oidc/*"}
+	return []string{"/login", "/login/*", "/auth/forward", "/auth/login", "/.quorumhub/session", "/oidc/*", "/v1/auth/device"}
 }
 
 // loginRoutes are the routes on which people log in. Their handlers decide who may do what.
@@ -69,4 +70,37 @@ func (s *Server) trustsPeer(r *http.Request) bool {
 	}
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	return err == nil && s.trusts(peer.Addr().Unmap())
+}
+
+// consoleProvider is the service provider that says how people prove who they are at the pages of the console. Without one in auth.file
+// they do as callers of the API.
+const consoleProvider = "console"
+
+// identify finds out who sent a request to a route.
+func (s *Server) identify(x *exchange, r *http.Request, rt *route, caller *auth.Caller) error {
+	if rt.access.page && s.consoleCallers.InForce() {
+		return s.authenticateBy(x, r, caller, s.consoleCallers, s.Service.Policy().MaxMessageBytes)
+	}
+	return s.authenticate(x, r, caller)
+}
+
+// sendToLogin sends a browser on its way to a page of the console to log in first, and to come back. It reports false if that is no use.
+func (s *Server) sendToLogin(w http.ResponseWriter, r *http.Request) bool {
+	if s.Guard == nil || s.Login == nil || !s.Login.Ready() || !login.Navigates(r) {
+		return false
+	}
+	provider := ""
+	if s.consoleCallers.InForce() {
+		provider = consoleProvider
+	}
+	login.Redirect(w, r, s.Login.Start(provider, askedOf(w, r).RequestURI()))
+	return true
+}
+
+// askedOf returns the URL as in the request line.
+func askedOf(w http.ResponseWriter, r *http.Request) *url.URL {
+	if x, ok := w.(*exchange); ok && x.asked != nil {
+		return x.asked
+	}
+	return r.URL
 }

@@ -38,6 +38,14 @@ func (s *Server) demoteNode(w http.ResponseWriter, r *http.Request) {
 	s.changeNodes(w, r, nil, "", func(ctx context.Context, m view.Membership) error { return m.DemoteNode(ctx, nodeInPath(r)) })
 }
 
+func (s *Server) drainNode(w http.ResponseWriter, r *http.Request) {
+	s.changeNodes(w, r, nil, "", func(ctx context.Context, m view.Membership) error { return m.DrainNode(ctx, nodeInPath(r)) })
+}
+
+func (s *Server) undrainNode(w http.ResponseWriter, r *http.Request) {
+	s.changeNodes(w, r, nil, "", func(ctx context.Context, m view.Membership) error { return m.UndrainNode(ctx, nodeInPath(r)) })
+}
+
 func (s *Server) removeNode(w http.ResponseWriter, r *http.Request) {
 	s.changeNodes(w, r, nil, "", func(ctx context.Context, m view.Membership) error { return m.RemoveNode(ctx, nodeInPath(r)) })
 }
@@ -71,9 +79,9 @@ func (s *Server) changeNodes(w http.ResponseWriter, r *http.Request, in any, exa
 		err = s.readJSON(w, r, maxJSONBytes, in, "expected JSON such as "+example)
 	}
 	if err == nil {
-		err = errAlone
-		if s.Membership != nil {
-			err = do(r.Context(), s.Membership)
+		var m view.Membership
+		if m, err = s.membership(); err == nil {
+			err = do(r.Context(), m)
 		}
 	}
 	if err != nil {
@@ -81,6 +89,14 @@ func (s *Server) changeNodes(w http.ResponseWriter, r *http.Request, in any, exa
 		return
 	}
 	s.getCluster(w, r)
+}
+
+// membership returns what changes the cluster's members.
+func (s *Server) membership() (view.Membership, error) {
+	if s.Options.Membership == nil {
+		return nil, errAlone
+	}
+	return s.Options.Membership, nil
 }
 
 var errAlone = hub.Errorf(hub.CodeConflict, "this node runs alone, without a cluster")

@@ -63,6 +63,8 @@ type Options struct {
 	Guard *auth.Guard
 	// Login lets people log in; nil: nobody can. It needs a Guard.
 	Login *login.Handler
+	// Sequences explains what becomes of logins; nil: there are none.
+	Sequences Explainer
 	// KeepNotAllowed lets subscriptions go on whose owners no rule allows to subscribe any more; otherwise they are paused when a
 	// rule is changed or removed.
 	KeepNotAllowed bool

@@ -42,8 +42,7 @@ func (s *Server) table() []*route {
 		hubMethods[http.MethodGet] = s.getFailedContent
 	}
 	subscriptions := access{changes: auth.ActionSubscriptions}
-	ownSubscriptions := access{changes: auth.ActionSubscriptions, own: true} // for handlers that look at the owner
-	nodes := access{changes: auth.ActionCluster}
+	ownSubscriptions := access{changes: auth.ActionSubscriptions, own: true}          // for handlers that look at the owner
 	letters := access{reads: auth.ActionDeadLetters, changes: auth.ActionDeadLetters} // they contain what was published
 	ownLetters := letters
 	ownLetters.ownReads = true
@@ -52,14 +51,6 @@ func (s *Server) table() []*route {
 		{name: "topics", paths: []string{"/topics/*"}, methods: map[string]http.HandlerFunc{
 			http.MethodGet: s.getTopic, http.MethodHead: s.getTopic, http.MethodPost: s.postTopic}, access: access{byTopic: true}, streams: true},
 		{name: "stream_tickets", paths: []string{"/v1/stream-tickets"}, methods: post(s.createTicket), access: access{byTopic: true}},
-		{name: "cluster", paths: []string{"/v1/cluster"}, methods: get(s.getCluster)},
-		{name: "figures", paths: []string{"/v1/figures"}, methods: get(s.getFigures)},
-		{name: "cluster_nodes", paths: []string{"/v1/cluster/nodes"}, methods: post(s.addNode), access: nodes},
-		{name: "cluster_node", paths: []string{"/v1/cluster/nodes/:id"}, methods: map[string]http.HandlerFunc{http.MethodDelete: s.removeNode}, access: nodes},
-		{name: "promote", paths: []string{"/v1/cluster/nodes/:id/promote"}, methods: post(s.promoteNode), access: nodes},
-		{name: "demote", paths: []string{"/v1/cluster/nodes/:id/demote"}, methods: post(s.demoteNode), access: nodes},
-		{name: "transfer_leadership", paths: []string{"/v1/cluster/transfer-leadership"}, methods: post(s.transferLeadership), access: nodes},
-		{name: "leave", paths: []string{"/v1/cluster/leave"}, methods: post(s.leave), access: nodes},
 		{name: "subscriptions", paths: []string{"/v1/subscriptions"}, methods: get(s.listSubscriptions), access: access{own: true}},
 		{name: "subscription", paths: []string{"/v1/subscriptions/:id"}, methods: map[string]http.HandlerFunc{
 			http.MethodGet: s.getSubscription, http.MethodHead: s.getSubscription, http.MethodDelete: s.endSubscription}, access: ownSubscriptions},
@@ -68,11 +59,6 @@ func (s *Server) table() []*route {
 		{name: "resume", paths: []string{"/v1/subscriptions/:id/resume"}, methods: post(s.resumeSubscription), access: ownSubscriptions},
 		{name: "reassign", paths: []string{"/v1/subscriptions/reassign"}, methods: post(s.reassignSubscriptions), access: subscriptions},
 		{name: "requests", paths: []string{"/v1/requests"}, methods: get(s.listRequests), access: access{own: true}},
-		{name: "ask_again", paths: []string{"/v1/requests/:id/ask"}, methods: post(s.askAgain), access: ownSubscriptions},
-		{name: "redeliver", paths: []string{"/v1/subscriptions/:id/redeliver"}, methods: post(s.redeliverMessage), access: ownSubscriptions},
-		{name: "test_message", paths: []string{"/v1/subscriptions/:id/test"}, methods: post(s.testSubscription), access: ownSubscriptions},
-		{name: "messages", paths: []string{"/v1/messages"}, methods: get(s.listMessages), access: access{own: true}},
-		{name: "message", paths: []string{"/v1/messages/:id"}, methods: get(s.getMessage), access: access{own: true}},
 		{name: "signature", paths: []string{"/v1/subscriptions/:id/signature"}, methods: map[string]http.HandlerFunc{http.MethodPut: s.setSignature}, access: subscriptions},
 		{name: "attempts", paths: []string{"/v1/subscriptions/:id/attempts"}, methods: get(s.listAttempts), access: access{own: true}},
 		{name: "topic_list", paths: []string{"/v1/topics"}, methods: get(s.listTopics), access: access{own: true}},
@@ -94,7 +80,8 @@ func (s *Server) table() []*route {
 		{name: "metrics", paths: []string{"/metrics"}, methods: get(metricsHandler(s.Registry))},
 		{name: "landing", paths: []string{"/"}, methods: get(s.getLanding), access: access{public: true, limited: true}},
 	}
-	routes = append(routes, s.accessRoutes()...)
+	routes = append(routes, append(s.clusterRoutes(), s.accessRoutes()...)...)
+	routes = append(routes, s.messageRoutes()...)
 	routes = append(routes, s.eventRoutes()...)
 	routes = append(routes, s.keyRoutes()...)
 	routes = append(routes, s.callbackRoutes()...)

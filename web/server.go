@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"quorumhub/auth"
 	"quorumhub/web/console"
 	"quorumhub/web/gateway"
 )
@@ -31,22 +32,24 @@ const (
 // Server serves HTTP. Make it with New, run it with Serve, and stop it with Close.
 type Server struct {
 	Options
-	hubURL    string
-	router    http.Handler
-	routes    []*route
-	budget    *budget
-	metrics   *metrics
-	liveness  liveness
-	queries   *nameCache // raw query of a publish -> topic
-	paths     *nameCache // escaped path below /topics/ -> topic
-	hosts     *nameCache // Host -> known
-	prefixes  prefixes
-	tooLarge  error // for content over message.max_bytes
-	streams   streams
-	listening *limited
-	limits    *limiter
-	exchanges sync.Pool
-	gateway   *gateway.Gateway // nil: there is none
+	hubURL   string
+	router   http.Handler
+	routes   []*route
+	budget   *budget
+	metrics  *metrics
+	liveness liveness
+	queries  *nameCache // raw query of a publish -> topic
+	paths    *nameCache // escaped path below /topics/ -> topic
+	hosts    *nameCache // Host -> known
+	prefixes prefixes
+	tooLarge error // for content over message.max_bytes
+	// consoleCallers is how people prove who they are at the console, see identify. nil without a Guard.
+	consoleCallers *auth.Demand
+	streams        streams
+	listening      *limited
+	limits         *limiter
+	exchanges      sync.Pool
+	gateway        *gateway.Gateway // nil: there is none
 	// gatewayRoute is the one of its routes that the registry's prefix leads to.
 	gatewayRoute *route
 	http         *http.Server
@@ -75,6 +78,7 @@ func New(o Options) (*Server, error) {
 	bodies := 0
 	if o.Guard != nil {
 		bodies = o.CallerBodies
+		s.consoleCallers = o.Guard.DemandFor(consoleProvider)
 	}
 	s.budget = newBudget(o.BudgetBytes, o.Service.Policy().MaxMessageBytes, bodies)
 	s.exchanges.New = func() any { return new(exchange) }

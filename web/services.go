@@ -152,11 +152,7 @@ func (g *gatewayWay) LogIn(w http.ResponseWriter, r *http.Request) string {
 	if g.by == nil || g.s.Login == nil || !g.by.Acts() || !login.Navigates(r) {
 		return ""
 	}
-	asked := r.URL
-	if x, ok := w.(*exchange); ok && x.asked != nil {
-		asked = x.asked
-	}
-	return g.s.Login.Start(routeProvider+g.name, asked.RequestURI())
+	return g.s.Login.Start(routeProvider+g.name, askedOf(w, r).RequestURI())
 }
 
 // routeProvider begins the names of service providers that are no application's: what a route of the gateway asks for in its auth.

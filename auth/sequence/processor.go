@@ -277,6 +277,9 @@ func (t *run) finish(ctx context.Context) *Result {
 		return t.fail(err)
 	}
 	n := &session.New{Principal: t.who, Name: t.name, Passed: t.asked, IDToken: t.idToken, Former: t.r.Session, Client: cmp.Or(t.r.Device, t.r.Client)}
+	if !t.bySession {
+		n.Ends = t.who.Until // who came with an access token, or typed one in, stays no longer than it
+	}
 	if f := t.r.Session; f != nil && t.who.Is(f.Principal.ID) {
 		n.Passed = merged(f.Passed, t.asked)
 		if n.Name == "" {

@@ -47,7 +47,7 @@ func (v *clusterView) Nodes() []view.Node {
 	for _, m := range v.node.Members() {
 		n := view.Node{ID: m.ID, HTTPAddr: m.HTTPAddr, ClusterAddr: m.Address, Role: view.RoleFollower,
 			AppliedIndex: m.AppliedIndex, StateHash: m.StateHash, Subscriptions: owned[m.ID], Voter: m.Voter, Healthy: m.Healthy,
-			LastContact: m.Contact, Stopping: m.Stopping, Leaving: m.Leaving, Weight: max(1, m.Weight), ClockOffset: m.ClockOffset, FeatureLevel: m.FeatureLevel,
+			LastContact: m.Contact, Stopping: m.Stopping, Leaving: m.Leaving, Drained: m.Drained, Weight: max(1, m.Weight), ClockOffset: m.ClockOffset, FeatureLevel: m.FeatureLevel,
 			Gateway: m.Gateway}
 		if m.ID == v.node.ID() {
 			n.HTTPAddr, n.ClusterAddr = v.httpAddr, v.clusterAddr
@@ -136,6 +136,16 @@ func (v *clusterView) PromoteNode(ctx context.Context, id string) error {
 // DemoteNode implements view.Membership.
 func (v *clusterView) DemoteNode(ctx context.Context, id string) error {
 	return v.change(ctx, raftlog.Change{Operation: raftlog.DemoteNode, Node: id})
+}
+
+// DrainNode implements view.Membership.
+func (v *clusterView) DrainNode(ctx context.Context, id string) error {
+	return v.change(ctx, raftlog.Change{Operation: raftlog.DrainNode, Node: id})
+}
+
+// UndrainNode implements view.Membership.
+func (v *clusterView) UndrainNode(ctx context.Context, id string) error {
+	return v.change(ctx, raftlog.Change{Operation: raftlog.UndrainNode, Node: id})
 }
 
 // RemoveNode implements view.Membership.

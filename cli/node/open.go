@@ -248,7 +248,7 @@ func (n *Node) newService(namer *hub.TopicNamer) (guard *auth.Guard, err error) 
 	}
 	if n.access != nil {
 		n.access.routes = n.stepsOfRoutes
-		guard, err = n.access.wire(n.store, func() *hub.Service { return n.service }, n.keys.Ring(), n.raft.ID())
+		guard, err = n.access.wire(n.store, func() *hub.Service { return n.service }, n.keys.Ring(), n.raft, n.raft.ID())
 		if err != nil {
 			return nil, err
 		}
@@ -276,7 +276,7 @@ func (n *Node) webOptions(feed *sse.Feed, registry *prometheus.Registry) web.Opt
 		CORSOrigins: cfg.HTTP.CORSOrigins, Tickets: n.keys.Ring(),
 		TrustedProxies: cfg.HTTP.TrustedProxies, Limits: requestLimits(cfg),
 		ClientConnections: cfg.Limits.Connections, ClientStreams: cfg.Limits.Streams,
-		Guard: n.guard, Login: n.login, KeepNotAllowed: cfg.Auth.OnRuleRemoved == "keep", TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON}
+		Guard: n.guard, Login: n.login, Sequences: n.explainer(), KeepNotAllowed: cfg.Auth.OnRuleRemoved == "keep", TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON}
 }
 
 // abandon releases what a node has acquired whose Open failed.

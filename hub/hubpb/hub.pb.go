@@ -399,6 +399,55 @@ func (NodeVote) EnumDescriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{6}
 }
 
+type NodeDrain int32
+
+const (
+	NodeDrain_DRAIN_UNCHANGED NodeDrain = 0
+	NodeDrain_DRAIN_YES       NodeDrain = 1 // others take over its subscriptions, and it gets no more
+	NodeDrain_DRAIN_NO        NodeDrain = 2
+)
+
+// Enum value maps for NodeDrain.
+var (
+	NodeDrain_name = map[int32]string{
+		0: "DRAIN_UNCHANGED",
+		1: "DRAIN_YES",
+		2: "DRAIN_NO",
+	}
+	NodeDrain_value = map[string]int32{
+		"DRAIN_UNCHANGED": 0,
+		"DRAIN_YES":       1,
+		"DRAIN_NO":        2,
+	}
+)
+
+func (x NodeDrain) Enum() *NodeDrain {
+	p := new(NodeDrain)
+	*p = x
+	return p
+}
+
+func (x NodeDrain) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeDrain) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[7].Descriptor()
+}
+
+func (NodeDrain) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[7]
+}
+
+func (x NodeDrain) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeDrain.Descriptor instead.
+func (NodeDrain) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{7}
+}
+
 type NodeRun int32
 
 const (
@@ -435,11 +484,11 @@ func (x NodeRun) String() string {
 }
 
 func (NodeRun) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[7].Descriptor()
+	return file_hub_proto_enumTypes[8].Descriptor()
 }
 
 func (NodeRun) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[7]
+	return &file_hub_proto_enumTypes[8]
 }
 
 func (x NodeRun) Number() protoreflect.EnumNumber {
@@ -448,7 +497,7 @@ func (x NodeRun) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodeRun.Descriptor instead.
 func (NodeRun) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{7}
+	return file_hub_proto_rawDescGZIP(), []int{8}
 }
 
 type FetchOutcome int32
@@ -490,11 +539,11 @@ func (x FetchOutcome) String() string {
 }
 
 func (FetchOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[8].Descriptor()
+	return file_hub_proto_enumTypes[9].Descriptor()
 }
 
 func (FetchOutcome) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[8]
+	return &file_hub_proto_enumTypes[9]
 }
 
 func (x FetchOutcome) Number() protoreflect.EnumNumber {
@@ -503,7 +552,7 @@ func (x FetchOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FetchOutcome.Descriptor instead.
 func (FetchOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{8}
+	return file_hub_proto_rawDescGZIP(), []int{9}
 }
 
 type SessionEnd int32
@@ -542,11 +591,11 @@ func (x SessionEnd) String() string {
 }
 
 func (SessionEnd) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[9].Descriptor()
+	return file_hub_proto_enumTypes[10].Descriptor()
 }
 
 func (SessionEnd) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[9]
+	return &file_hub_proto_enumTypes[10]
 }
 
 func (x SessionEnd) Number() protoreflect.EnumNumber {
@@ -555,7 +604,7 @@ func (x SessionEnd) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SessionEnd.Descriptor instead.
 func (SessionEnd) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{9}
+	return file_hub_proto_rawDescGZIP(), []int{10}
 }
 
 // Entry is one replicated log entry: what the leader put together in one group commit.
@@ -4080,12 +4129,13 @@ func (x *NodeAdmitted) GetMember() bool {
 	return false
 }
 
-// NodeChanged advances a node's phase, or changes whether it is to vote.
+// NodeChanged advances a node's phase, or changes whether it is to vote or to deliver.
 type NodeChanged struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	Phase         NodePhase              `protobuf:"varint,2,opt,name=phase,proto3,enum=quorumhub.v1.NodePhase" json:"phase,omitempty"`
 	Vote          NodeVote               `protobuf:"varint,3,opt,name=vote,proto3,enum=quorumhub.v1.NodeVote" json:"vote,omitempty"`
+	Drain         NodeDrain              `protobuf:"varint,4,opt,name=drain,proto3,enum=quorumhub.v1.NodeDrain" json:"drain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4139,6 +4189,13 @@ func (x *NodeChanged) GetVote() NodeVote {
 		return x.Vote
 	}
 	return NodeVote_VOTE_UNCHANGED
+}
+
+func (x *NodeChanged) GetDrain() NodeDrain {
+	if x != nil {
+		return x.Drain
+	}
+	return NodeDrain_DRAIN_UNCHANGED
 }
 
 // NodeRunChanged records that a node starts or stops delivering.
@@ -8983,6 +9040,7 @@ type NodeRow struct {
 	Stopping      bool                   `protobuf:"varint,7,opt,name=stopping,proto3" json:"stopping,omitempty"`
 	Since         int64                  `protobuf:"varint,8,opt,name=since,proto3" json:"since,omitempty"` // Unix nanoseconds when the phase began
 	Urls          []string               `protobuf:"bytes,9,rep,name=urls,proto3" json:"urls,omitempty"`    // under which clients reach it; removed nodes keep theirs
+	Drained       bool                   `protobuf:"varint,10,opt,name=drained,proto3" json:"drained,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -9078,6 +9136,13 @@ func (x *NodeRow) GetUrls() []string {
 		return x.Urls
 	}
 	return nil
+}
+
+func (x *NodeRow) GetDrained() bool {
+	if x != nil {
+		return x.Drained
+	}
+	return false
 }
 
 type IdempotencyRow struct {
@@ -10692,11 +10757,12 @@ const file_hub_proto_rawDesc = "" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x14\n" +
 	"\x05voter\x18\x04 \x01(\bR\x05voter\x12\x16\n" +
-	"\x06member\x18\x05 \x01(\bR\x06member\"|\n" +
+	"\x06member\x18\x05 \x01(\bR\x06member\"\xab\x01\n" +
 	"\vNodeChanged\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12-\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x17.quorumhub.v1.NodePhaseR\x05phase\x12*\n" +
-	"\x04vote\x18\x03 \x01(\x0e2\x16.quorumhub.v1.NodeVoteR\x04vote\"a\n" +
+	"\x04vote\x18\x03 \x01(\x0e2\x16.quorumhub.v1.NodeVoteR\x04vote\x12-\n" +
+	"\x05drain\x18\x04 \x01(\x0e2\x17.quorumhub.v1.NodeDrainR\x05drain\"a\n" +
 	"\x0eNodeRunChanged\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04boot\x18\x02 \x01(\tR\x04boot\x12'\n" +
@@ -11133,7 +11199,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
 	"first_part\x18\x03 \x01(\x04R\tfirstPart\x12\x14\n" +
-	"\x05parts\x18\x04 \x03(\x04R\x05parts\"\xf2\x01\n" +
+	"\x05parts\x18\x04 \x03(\x04R\x05parts\"\x8c\x02\n" +
 	"\aNodeRow\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
@@ -11143,7 +11209,9 @@ const file_hub_proto_rawDesc = "" +
 	"\x04boot\x18\x06 \x01(\tR\x04boot\x12\x1a\n" +
 	"\bstopping\x18\a \x01(\bR\bstopping\x12\x14\n" +
 	"\x05since\x18\b \x01(\x03R\x05since\x12\x12\n" +
-	"\x04urls\x18\t \x03(\tR\x04urls\"\xb1\x01\n" +
+	"\x04urls\x18\t \x03(\tR\x04urls\x12\x18\n" +
+	"\adrained\x18\n" +
+	" \x01(\bR\adrained\"\xb1\x01\n" +
 	"\x0eIdempotencyRow\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12!\n" +
@@ -11267,7 +11335,11 @@ const file_hub_proto_rawDesc = "" +
 	"\bNodeVote\x12\x12\n" +
 	"\x0eVOTE_UNCHANGED\x10\x00\x12\f\n" +
 	"\bVOTE_YES\x10\x01\x12\v\n" +
-	"\aVOTE_NO\x10\x02*R\n" +
+	"\aVOTE_NO\x10\x02*=\n" +
+	"\tNodeDrain\x12\x13\n" +
+	"\x0fDRAIN_UNCHANGED\x10\x00\x12\r\n" +
+	"\tDRAIN_YES\x10\x01\x12\f\n" +
+	"\bDRAIN_NO\x10\x02*R\n" +
 	"\aNodeRun\x12\x13\n" +
 	"\x0fRUN_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vRUN_STARTED\x10\x01\x12\x10\n" +
@@ -11298,7 +11370,7 @@ func file_hub_proto_rawDescGZIP() []byte {
 	return file_hub_proto_rawDescData
 }
 
-var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
+var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 11)
 var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 118)
 var file_hub_proto_goTypes = []any{
 	(NewClusterReason)(0),             // 0: quorumhub.v1.NewClusterReason
@@ -11308,268 +11380,270 @@ var file_hub_proto_goTypes = []any{
 	(EndReason)(0),                    // 4: quorumhub.v1.EndReason
 	(NodePhase)(0),                    // 5: quorumhub.v1.NodePhase
 	(NodeVote)(0),                     // 6: quorumhub.v1.NodeVote
-	(NodeRun)(0),                      // 7: quorumhub.v1.NodeRun
-	(FetchOutcome)(0),                 // 8: quorumhub.v1.FetchOutcome
-	(SessionEnd)(0),                   // 9: quorumhub.v1.SessionEnd
-	(*Entry)(nil),                     // 10: quorumhub.v1.Entry
-	(*Batch)(nil),                     // 11: quorumhub.v1.Batch
-	(*Proposal)(nil),                  // 12: quorumhub.v1.Proposal
-	(*Event)(nil),                     // 13: quorumhub.v1.Event
-	(*Caller)(nil),                    // 14: quorumhub.v1.Caller
-	(*ClusterInitialized)(nil),        // 15: quorumhub.v1.ClusterInitialized
-	(*NewClusterForced)(nil),          // 16: quorumhub.v1.NewClusterForced
-	(*FeatureLevelSet)(nil),           // 17: quorumhub.v1.FeatureLevelSet
-	(*TopicRegistered)(nil),           // 18: quorumhub.v1.TopicRegistered
-	(*TopicDeregistered)(nil),         // 19: quorumhub.v1.TopicDeregistered
-	(*MessagePublished)(nil),          // 20: quorumhub.v1.MessagePublished
-	(*Header)(nil),                    // 21: quorumhub.v1.Header
-	(*BatchPublished)(nil),            // 22: quorumhub.v1.BatchPublished
-	(*BlobPartAdded)(nil),             // 23: quorumhub.v1.BlobPartAdded
-	(*BlobPublished)(nil),             // 24: quorumhub.v1.BlobPublished
-	(*BlobsDropped)(nil),              // 25: quorumhub.v1.BlobsDropped
-	(*RetentionSet)(nil),              // 26: quorumhub.v1.RetentionSet
-	(*Retention)(nil),                 // 27: quorumhub.v1.Retention
-	(*SubscriptionRequested)(nil),     // 28: quorumhub.v1.SubscriptionRequested
-	(*FormerSecret)(nil),              // 29: quorumhub.v1.FormerSecret
-	(*ExtraField)(nil),                // 30: quorumhub.v1.ExtraField
-	(*SubscriptionOptions)(nil),       // 31: quorumhub.v1.SubscriptionOptions
-	(*SubscriptionRewound)(nil),       // 32: quorumhub.v1.SubscriptionRewound
-	(*SubscriptionPaused)(nil),        // 33: quorumhub.v1.SubscriptionPaused
-	(*SubscriptionSignatureSet)(nil),  // 34: quorumhub.v1.SubscriptionSignatureSet
-	(*RequestVerified)(nil),           // 35: quorumhub.v1.RequestVerified
-	(*Candidate)(nil),                 // 36: quorumhub.v1.Candidate
-	(*RequestFailed)(nil),             // 37: quorumhub.v1.RequestFailed
-	(*SubscriptionImported)(nil),      // 38: quorumhub.v1.SubscriptionImported
-	(*SubscriptionsEnded)(nil),        // 39: quorumhub.v1.SubscriptionsEnded
-	(*OwnerEnded)(nil),                // 40: quorumhub.v1.OwnerEnded
-	(*SubscriptionsReassigned)(nil),   // 41: quorumhub.v1.SubscriptionsReassigned
-	(*SubscriptionsAssigned)(nil),     // 42: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),                // 43: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),           // 44: quorumhub.v1.DeliveryResumed
-	(*NodeAdmitted)(nil),              // 45: quorumhub.v1.NodeAdmitted
-	(*NodeChanged)(nil),               // 46: quorumhub.v1.NodeChanged
-	(*NodeRunChanged)(nil),            // 47: quorumhub.v1.NodeRunChanged
-	(*NodeUrlsSet)(nil),               // 48: quorumhub.v1.NodeUrlsSet
-	(*CursorsAdvanced)(nil),           // 49: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                    // 50: quorumhub.v1.Cursor
-	(*OpenMessage)(nil),               // 51: quorumhub.v1.OpenMessage
-	(*MessageDeadLettered)(nil),       // 52: quorumhub.v1.MessageDeadLettered
-	(*Attempt)(nil),                   // 53: quorumhub.v1.Attempt
-	(*DeadLetterReplayRequested)(nil), // 54: quorumhub.v1.DeadLetterReplayRequested
-	(*DeadLettersReplayed)(nil),       // 55: quorumhub.v1.DeadLettersReplayed
-	(*ReplayResult)(nil),              // 56: quorumhub.v1.ReplayResult
-	(*DeadLettersDropped)(nil),        // 57: quorumhub.v1.DeadLettersDropped
-	(*CallbackCredentialsSet)(nil),    // 58: quorumhub.v1.CallbackCredentialsSet
-	(*TopicPinged)(nil),               // 59: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),              // 60: quorumhub.v1.TopicFetched
-	(*ApiKeyCreated)(nil),             // 61: quorumhub.v1.ApiKeyCreated
-	(*ApiKeyRevoked)(nil),             // 62: quorumhub.v1.ApiKeyRevoked
-	(*ApiKeysExpired)(nil),            // 63: quorumhub.v1.ApiKeysExpired
-	(*AccessRuleSet)(nil),             // 64: quorumhub.v1.AccessRuleSet
-	(*AccessRuleRemoved)(nil),         // 65: quorumhub.v1.AccessRuleRemoved
-	(*QuotaSet)(nil),                  // 66: quorumhub.v1.QuotaSet
-	(*QuotaRemoved)(nil),              // 67: quorumhub.v1.QuotaRemoved
-	(*NonceClaimed)(nil),              // 68: quorumhub.v1.NonceClaimed
-	(*SessionStarted)(nil),            // 69: quorumhub.v1.SessionStarted
-	(*PassedStep)(nil),                // 70: quorumhub.v1.PassedStep
-	(*SessionsEnded)(nil),             // 71: quorumhub.v1.SessionsEnded
-	(*GrantAdvanced)(nil),             // 72: quorumhub.v1.GrantAdvanced
-	(*GrantsEnded)(nil),               // 73: quorumhub.v1.GrantsEnded
-	(*DeviceRequested)(nil),           // 74: quorumhub.v1.DeviceRequested
-	(*DeviceDecided)(nil),             // 75: quorumhub.v1.DeviceDecided
-	(*SealingKeyAnnounced)(nil),       // 76: quorumhub.v1.SealingKeyAnnounced
-	(*SealingKeySwitched)(nil),        // 77: quorumhub.v1.SealingKeySwitched
-	(*SecretsReencrypted)(nil),        // 78: quorumhub.v1.SecretsReencrypted
-	(*SealingKeyRetired)(nil),         // 79: quorumhub.v1.SealingKeyRetired
-	(*TopicContentSet)(nil),           // 80: quorumhub.v1.TopicContentSet
-	(*TopicContent)(nil),              // 81: quorumhub.v1.TopicContent
-	(*SharedContentFetched)(nil),      // 82: quorumhub.v1.SharedContentFetched
-	(*SharedContentRevoked)(nil),      // 83: quorumhub.v1.SharedContentRevoked
-	(*EncryptionKeysEnding)(nil),      // 84: quorumhub.v1.EncryptionKeysEnding
-	(*EndingKey)(nil),                 // 85: quorumhub.v1.EndingKey
-	(*SharedContentRow)(nil),          // 86: quorumhub.v1.SharedContentRow
-	(*GatewayApplied)(nil),            // 87: quorumhub.v1.GatewayApplied
-	(*GatewayDocument)(nil),           // 88: quorumhub.v1.GatewayDocument
-	(*GatewaySecrets)(nil),            // 89: quorumhub.v1.GatewaySecrets
-	(*TopicLifecycle)(nil),            // 90: quorumhub.v1.TopicLifecycle
-	(*TopicLifecycleSet)(nil),         // 91: quorumhub.v1.TopicLifecycleSet
-	(*TopicsRetired)(nil),             // 92: quorumhub.v1.TopicsRetired
-	(*LogTrimmed)(nil),                // 93: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),                   // 94: quorumhub.v1.MetaRow
-	(*FormerTokenKey)(nil),            // 95: quorumhub.v1.FormerTokenKey
-	(*NodeResumed)(nil),               // 96: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),                  // 97: quorumhub.v1.TopicRow
-	(*StoredBytes)(nil),               // 98: quorumhub.v1.StoredBytes
-	(*SubscriptionRow)(nil),           // 99: quorumhub.v1.SubscriptionRow
-	(*GroupRow)(nil),                  // 100: quorumhub.v1.GroupRow
-	(*CursorRow)(nil),                 // 101: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),                // 102: quorumhub.v1.RequestRow
-	(*FailedRequestRow)(nil),          // 103: quorumhub.v1.FailedRequestRow
-	(*DeadLetterRow)(nil),             // 104: quorumhub.v1.DeadLetterRow
-	(*PendingBlobRow)(nil),            // 105: quorumhub.v1.PendingBlobRow
-	(*MessageBlobRow)(nil),            // 106: quorumhub.v1.MessageBlobRow
-	(*NodeRow)(nil),                   // 107: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),            // 108: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),                 // 109: quorumhub.v1.ApiKeyRow
-	(*AccessRuleRow)(nil),             // 110: quorumhub.v1.AccessRuleRow
-	(*QuotaRow)(nil),                  // 111: quorumhub.v1.QuotaRow
-	(*PrincipalRow)(nil),              // 112: quorumhub.v1.PrincipalRow
-	(*NonceRow)(nil),                  // 113: quorumhub.v1.NonceRow
-	(*SessionRow)(nil),                // 114: quorumhub.v1.SessionRow
-	(*GrantRow)(nil),                  // 115: quorumhub.v1.GrantRow
-	(*DeviceRow)(nil),                 // 116: quorumhub.v1.DeviceRow
-	(*OriginRow)(nil),                 // 117: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),               // 118: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),            // 119: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),               // 120: quorumhub.v1.EventResult
-	(*CallbackCredentialsRow)(nil),    // 121: quorumhub.v1.CallbackCredentialsRow
-	(*GatewayRow)(nil),                // 122: quorumhub.v1.GatewayRow
-	(*BatchPublished_Item)(nil),       // 123: quorumhub.v1.BatchPublished.Item
-	(*SecretsReencrypted_Item)(nil),   // 124: quorumhub.v1.SecretsReencrypted.Item
-	(*GatewayDocument_File)(nil),      // 125: quorumhub.v1.GatewayDocument.File
-	(*GatewaySecrets_Secret)(nil),     // 126: quorumhub.v1.GatewaySecrets.Secret
-	(*LogTrimmed_Range)(nil),          // 127: quorumhub.v1.LogTrimmed.Range
+	(NodeDrain)(0),                    // 7: quorumhub.v1.NodeDrain
+	(NodeRun)(0),                      // 8: quorumhub.v1.NodeRun
+	(FetchOutcome)(0),                 // 9: quorumhub.v1.FetchOutcome
+	(SessionEnd)(0),                   // 10: quorumhub.v1.SessionEnd
+	(*Entry)(nil),                     // 11: quorumhub.v1.Entry
+	(*Batch)(nil),                     // 12: quorumhub.v1.Batch
+	(*Proposal)(nil),                  // 13: quorumhub.v1.Proposal
+	(*Event)(nil),                     // 14: quorumhub.v1.Event
+	(*Caller)(nil),                    // 15: quorumhub.v1.Caller
+	(*ClusterInitialized)(nil),        // 16: quorumhub.v1.ClusterInitialized
+	(*NewClusterForced)(nil),          // 17: quorumhub.v1.NewClusterForced
+	(*FeatureLevelSet)(nil),           // 18: quorumhub.v1.FeatureLevelSet
+	(*TopicRegistered)(nil),           // 19: quorumhub.v1.TopicRegistered
+	(*TopicDeregistered)(nil),         // 20: quorumhub.v1.TopicDeregistered
+	(*MessagePublished)(nil),          // 21: quorumhub.v1.MessagePublished
+	(*Header)(nil),                    // 22: quorumhub.v1.Header
+	(*BatchPublished)(nil),            // 23: quorumhub.v1.BatchPublished
+	(*BlobPartAdded)(nil),             // 24: quorumhub.v1.BlobPartAdded
+	(*BlobPublished)(nil),             // 25: quorumhub.v1.BlobPublished
+	(*BlobsDropped)(nil),              // 26: quorumhub.v1.BlobsDropped
+	(*RetentionSet)(nil),              // 27: quorumhub.v1.RetentionSet
+	(*Retention)(nil),                 // 28: quorumhub.v1.Retention
+	(*SubscriptionRequested)(nil),     // 29: quorumhub.v1.SubscriptionRequested
+	(*FormerSecret)(nil),              // 30: quorumhub.v1.FormerSecret
+	(*ExtraField)(nil),                // 31: quorumhub.v1.ExtraField
+	(*SubscriptionOptions)(nil),       // 32: quorumhub.v1.SubscriptionOptions
+	(*SubscriptionRewound)(nil),       // 33: quorumhub.v1.SubscriptionRewound
+	(*SubscriptionPaused)(nil),        // 34: quorumhub.v1.SubscriptionPaused
+	(*SubscriptionSignatureSet)(nil),  // 35: quorumhub.v1.SubscriptionSignatureSet
+	(*RequestVerified)(nil),           // 36: quorumhub.v1.RequestVerified
+	(*Candidate)(nil),                 // 37: quorumhub.v1.Candidate
+	(*RequestFailed)(nil),             // 38: quorumhub.v1.RequestFailed
+	(*SubscriptionImported)(nil),      // 39: quorumhub.v1.SubscriptionImported
+	(*SubscriptionsEnded)(nil),        // 40: quorumhub.v1.SubscriptionsEnded
+	(*OwnerEnded)(nil),                // 41: quorumhub.v1.OwnerEnded
+	(*SubscriptionsReassigned)(nil),   // 42: quorumhub.v1.SubscriptionsReassigned
+	(*SubscriptionsAssigned)(nil),     // 43: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),                // 44: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),           // 45: quorumhub.v1.DeliveryResumed
+	(*NodeAdmitted)(nil),              // 46: quorumhub.v1.NodeAdmitted
+	(*NodeChanged)(nil),               // 47: quorumhub.v1.NodeChanged
+	(*NodeRunChanged)(nil),            // 48: quorumhub.v1.NodeRunChanged
+	(*NodeUrlsSet)(nil),               // 49: quorumhub.v1.NodeUrlsSet
+	(*CursorsAdvanced)(nil),           // 50: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                    // 51: quorumhub.v1.Cursor
+	(*OpenMessage)(nil),               // 52: quorumhub.v1.OpenMessage
+	(*MessageDeadLettered)(nil),       // 53: quorumhub.v1.MessageDeadLettered
+	(*Attempt)(nil),                   // 54: quorumhub.v1.Attempt
+	(*DeadLetterReplayRequested)(nil), // 55: quorumhub.v1.DeadLetterReplayRequested
+	(*DeadLettersReplayed)(nil),       // 56: quorumhub.v1.DeadLettersReplayed
+	(*ReplayResult)(nil),              // 57: quorumhub.v1.ReplayResult
+	(*DeadLettersDropped)(nil),        // 58: quorumhub.v1.DeadLettersDropped
+	(*CallbackCredentialsSet)(nil),    // 59: quorumhub.v1.CallbackCredentialsSet
+	(*TopicPinged)(nil),               // 60: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),              // 61: quorumhub.v1.TopicFetched
+	(*ApiKeyCreated)(nil),             // 62: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),             // 63: quorumhub.v1.ApiKeyRevoked
+	(*ApiKeysExpired)(nil),            // 64: quorumhub.v1.ApiKeysExpired
+	(*AccessRuleSet)(nil),             // 65: quorumhub.v1.AccessRuleSet
+	(*AccessRuleRemoved)(nil),         // 66: quorumhub.v1.AccessRuleRemoved
+	(*QuotaSet)(nil),                  // 67: quorumhub.v1.QuotaSet
+	(*QuotaRemoved)(nil),              // 68: quorumhub.v1.QuotaRemoved
+	(*NonceClaimed)(nil),              // 69: quorumhub.v1.NonceClaimed
+	(*SessionStarted)(nil),            // 70: quorumhub.v1.SessionStarted
+	(*PassedStep)(nil),                // 71: quorumhub.v1.PassedStep
+	(*SessionsEnded)(nil),             // 72: quorumhub.v1.SessionsEnded
+	(*GrantAdvanced)(nil),             // 73: quorumhub.v1.GrantAdvanced
+	(*GrantsEnded)(nil),               // 74: quorumhub.v1.GrantsEnded
+	(*DeviceRequested)(nil),           // 75: quorumhub.v1.DeviceRequested
+	(*DeviceDecided)(nil),             // 76: quorumhub.v1.DeviceDecided
+	(*SealingKeyAnnounced)(nil),       // 77: quorumhub.v1.SealingKeyAnnounced
+	(*SealingKeySwitched)(nil),        // 78: quorumhub.v1.SealingKeySwitched
+	(*SecretsReencrypted)(nil),        // 79: quorumhub.v1.SecretsReencrypted
+	(*SealingKeyRetired)(nil),         // 80: quorumhub.v1.SealingKeyRetired
+	(*TopicContentSet)(nil),           // 81: quorumhub.v1.TopicContentSet
+	(*TopicContent)(nil),              // 82: quorumhub.v1.TopicContent
+	(*SharedContentFetched)(nil),      // 83: quorumhub.v1.SharedContentFetched
+	(*SharedContentRevoked)(nil),      // 84: quorumhub.v1.SharedContentRevoked
+	(*EncryptionKeysEnding)(nil),      // 85: quorumhub.v1.EncryptionKeysEnding
+	(*EndingKey)(nil),                 // 86: quorumhub.v1.EndingKey
+	(*SharedContentRow)(nil),          // 87: quorumhub.v1.SharedContentRow
+	(*GatewayApplied)(nil),            // 88: quorumhub.v1.GatewayApplied
+	(*GatewayDocument)(nil),           // 89: quorumhub.v1.GatewayDocument
+	(*GatewaySecrets)(nil),            // 90: quorumhub.v1.GatewaySecrets
+	(*TopicLifecycle)(nil),            // 91: quorumhub.v1.TopicLifecycle
+	(*TopicLifecycleSet)(nil),         // 92: quorumhub.v1.TopicLifecycleSet
+	(*TopicsRetired)(nil),             // 93: quorumhub.v1.TopicsRetired
+	(*LogTrimmed)(nil),                // 94: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),                   // 95: quorumhub.v1.MetaRow
+	(*FormerTokenKey)(nil),            // 96: quorumhub.v1.FormerTokenKey
+	(*NodeResumed)(nil),               // 97: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),                  // 98: quorumhub.v1.TopicRow
+	(*StoredBytes)(nil),               // 99: quorumhub.v1.StoredBytes
+	(*SubscriptionRow)(nil),           // 100: quorumhub.v1.SubscriptionRow
+	(*GroupRow)(nil),                  // 101: quorumhub.v1.GroupRow
+	(*CursorRow)(nil),                 // 102: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),                // 103: quorumhub.v1.RequestRow
+	(*FailedRequestRow)(nil),          // 104: quorumhub.v1.FailedRequestRow
+	(*DeadLetterRow)(nil),             // 105: quorumhub.v1.DeadLetterRow
+	(*PendingBlobRow)(nil),            // 106: quorumhub.v1.PendingBlobRow
+	(*MessageBlobRow)(nil),            // 107: quorumhub.v1.MessageBlobRow
+	(*NodeRow)(nil),                   // 108: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),            // 109: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),                 // 110: quorumhub.v1.ApiKeyRow
+	(*AccessRuleRow)(nil),             // 111: quorumhub.v1.AccessRuleRow
+	(*QuotaRow)(nil),                  // 112: quorumhub.v1.QuotaRow
+	(*PrincipalRow)(nil),              // 113: quorumhub.v1.PrincipalRow
+	(*NonceRow)(nil),                  // 114: quorumhub.v1.NonceRow
+	(*SessionRow)(nil),                // 115: quorumhub.v1.SessionRow
+	(*GrantRow)(nil),                  // 116: quorumhub.v1.GrantRow
+	(*DeviceRow)(nil),                 // 117: quorumhub.v1.DeviceRow
+	(*OriginRow)(nil),                 // 118: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),               // 119: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),            // 120: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),               // 121: quorumhub.v1.EventResult
+	(*CallbackCredentialsRow)(nil),    // 122: quorumhub.v1.CallbackCredentialsRow
+	(*GatewayRow)(nil),                // 123: quorumhub.v1.GatewayRow
+	(*BatchPublished_Item)(nil),       // 124: quorumhub.v1.BatchPublished.Item
+	(*SecretsReencrypted_Item)(nil),   // 125: quorumhub.v1.SecretsReencrypted.Item
+	(*GatewayDocument_File)(nil),      // 126: quorumhub.v1.GatewayDocument.File
+	(*GatewaySecrets_Secret)(nil),     // 127: quorumhub.v1.GatewaySecrets.Secret
+	(*LogTrimmed_Range)(nil),          // 128: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
-	11,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
-	12,  // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
-	13,  // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
-	15,  // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
-	18,  // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
-	19,  // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
-	20,  // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
-	28,  // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
-	35,  // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
-	37,  // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
-	39,  // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
-	49,  // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
-	52,  // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	59,  // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	60,  // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	93,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
-	42,  // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
-	44,  // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	45,  // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
-	46,  // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
-	47,  // 20: quorumhub.v1.Event.node_run_changed:type_name -> quorumhub.v1.NodeRunChanged
-	17,  // 21: quorumhub.v1.Event.feature_level_set:type_name -> quorumhub.v1.FeatureLevelSet
-	61,  // 22: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
-	62,  // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
-	64,  // 24: quorumhub.v1.Event.access_rule_set:type_name -> quorumhub.v1.AccessRuleSet
-	65,  // 25: quorumhub.v1.Event.access_rule_removed:type_name -> quorumhub.v1.AccessRuleRemoved
-	68,  // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
-	32,  // 27: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
-	33,  // 28: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
-	22,  // 29: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
-	23,  // 30: quorumhub.v1.Event.blob_part_added:type_name -> quorumhub.v1.BlobPartAdded
-	24,  // 31: quorumhub.v1.Event.blob_published:type_name -> quorumhub.v1.BlobPublished
-	25,  // 32: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
-	26,  // 33: quorumhub.v1.Event.retention_set:type_name -> quorumhub.v1.RetentionSet
-	54,  // 34: quorumhub.v1.Event.dead_letter_replay_requested:type_name -> quorumhub.v1.DeadLetterReplayRequested
-	55,  // 35: quorumhub.v1.Event.dead_letters_replayed:type_name -> quorumhub.v1.DeadLettersReplayed
-	57,  // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
-	16,  // 37: quorumhub.v1.Event.new_cluster_forced:type_name -> quorumhub.v1.NewClusterForced
-	76,  // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
-	77,  // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
-	78,  // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
-	79,  // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
-	38,  // 42: quorumhub.v1.Event.subscription_imported:type_name -> quorumhub.v1.SubscriptionImported
-	63,  // 43: quorumhub.v1.Event.api_keys_expired:type_name -> quorumhub.v1.ApiKeysExpired
-	40,  // 44: quorumhub.v1.Event.owner_ended:type_name -> quorumhub.v1.OwnerEnded
-	41,  // 45: quorumhub.v1.Event.subscriptions_reassigned:type_name -> quorumhub.v1.SubscriptionsReassigned
-	58,  // 46: quorumhub.v1.Event.callback_credentials_set:type_name -> quorumhub.v1.CallbackCredentialsSet
-	48,  // 47: quorumhub.v1.Event.node_urls_set:type_name -> quorumhub.v1.NodeUrlsSet
-	34,  // 48: quorumhub.v1.Event.subscription_signature_set:type_name -> quorumhub.v1.SubscriptionSignatureSet
-	87,  // 49: quorumhub.v1.Event.gateway_applied:type_name -> quorumhub.v1.GatewayApplied
-	91,  // 50: quorumhub.v1.Event.topic_lifecycle_set:type_name -> quorumhub.v1.TopicLifecycleSet
-	92,  // 51: quorumhub.v1.Event.topics_retired:type_name -> quorumhub.v1.TopicsRetired
-	66,  // 52: quorumhub.v1.Event.quota_set:type_name -> quorumhub.v1.QuotaSet
-	67,  // 53: quorumhub.v1.Event.quota_removed:type_name -> quorumhub.v1.QuotaRemoved
-	80,  // 54: quorumhub.v1.Event.topic_content_set:type_name -> quorumhub.v1.TopicContentSet
-	82,  // 55: quorumhub.v1.Event.shared_content_fetched:type_name -> quorumhub.v1.SharedContentFetched
-	83,  // 56: quorumhub.v1.Event.shared_content_revoked:type_name -> quorumhub.v1.SharedContentRevoked
-	84,  // 57: quorumhub.v1.Event.encryption_keys_ending:type_name -> quorumhub.v1.EncryptionKeysEnding
-	69,  // 58: quorumhub.v1.Event.session_started:type_name -> quorumhub.v1.SessionStarted
-	71,  // 59: quorumhub.v1.Event.sessions_ended:type_name -> quorumhub.v1.SessionsEnded
-	72,  // 60: quorumhub.v1.Event.grant_advanced:type_name -> quorumhub.v1.GrantAdvanced
-	73,  // 61: quorumhub.v1.Event.grants_ended:type_name -> quorumhub.v1.GrantsEnded
-	74,  // 62: quorumhub.v1.Event.device_requested:type_name -> quorumhub.v1.DeviceRequested
-	75,  // 63: quorumhub.v1.Event.device_decided:type_name -> quorumhub.v1.DeviceDecided
+	12,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
+	13,  // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
+	14,  // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
+	16,  // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
+	19,  // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
+	20,  // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
+	21,  // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
+	29,  // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
+	36,  // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
+	38,  // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
+	40,  // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
+	50,  // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
+	53,  // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
+	60,  // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	61,  // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	94,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	43,  // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
+	45,  // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
+	46,  // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
+	47,  // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
+	48,  // 20: quorumhub.v1.Event.node_run_changed:type_name -> quorumhub.v1.NodeRunChanged
+	18,  // 21: quorumhub.v1.Event.feature_level_set:type_name -> quorumhub.v1.FeatureLevelSet
+	62,  // 22: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	63,  // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	65,  // 24: quorumhub.v1.Event.access_rule_set:type_name -> quorumhub.v1.AccessRuleSet
+	66,  // 25: quorumhub.v1.Event.access_rule_removed:type_name -> quorumhub.v1.AccessRuleRemoved
+	69,  // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	33,  // 27: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
+	34,  // 28: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
+	23,  // 29: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
+	24,  // 30: quorumhub.v1.Event.blob_part_added:type_name -> quorumhub.v1.BlobPartAdded
+	25,  // 31: quorumhub.v1.Event.blob_published:type_name -> quorumhub.v1.BlobPublished
+	26,  // 32: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
+	27,  // 33: quorumhub.v1.Event.retention_set:type_name -> quorumhub.v1.RetentionSet
+	55,  // 34: quorumhub.v1.Event.dead_letter_replay_requested:type_name -> quorumhub.v1.DeadLetterReplayRequested
+	56,  // 35: quorumhub.v1.Event.dead_letters_replayed:type_name -> quorumhub.v1.DeadLettersReplayed
+	58,  // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	17,  // 37: quorumhub.v1.Event.new_cluster_forced:type_name -> quorumhub.v1.NewClusterForced
+	77,  // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
+	78,  // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
+	79,  // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
+	80,  // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
+	39,  // 42: quorumhub.v1.Event.subscription_imported:type_name -> quorumhub.v1.SubscriptionImported
+	64,  // 43: quorumhub.v1.Event.api_keys_expired:type_name -> quorumhub.v1.ApiKeysExpired
+	41,  // 44: quorumhub.v1.Event.owner_ended:type_name -> quorumhub.v1.OwnerEnded
+	42,  // 45: quorumhub.v1.Event.subscriptions_reassigned:type_name -> quorumhub.v1.SubscriptionsReassigned
+	59,  // 46: quorumhub.v1.Event.callback_credentials_set:type_name -> quorumhub.v1.CallbackCredentialsSet
+	49,  // 47: quorumhub.v1.Event.node_urls_set:type_name -> quorumhub.v1.NodeUrlsSet
+	35,  // 48: quorumhub.v1.Event.subscription_signature_set:type_name -> quorumhub.v1.SubscriptionSignatureSet
+	88,  // 49: quorumhub.v1.Event.gateway_applied:type_name -> quorumhub.v1.GatewayApplied
+	92,  // 50: quorumhub.v1.Event.topic_lifecycle_set:type_name -> quorumhub.v1.TopicLifecycleSet
+	93,  // 51: quorumhub.v1.Event.topics_retired:type_name -> quorumhub.v1.TopicsRetired
+	67,  // 52: quorumhub.v1.Event.quota_set:type_name -> quorumhub.v1.QuotaSet
+	68,  // 53: quorumhub.v1.Event.quota_removed:type_name -> quorumhub.v1.QuotaRemoved
+	81,  // 54: quorumhub.v1.Event.topic_content_set:type_name -> quorumhub.v1.TopicContentSet
+	83,  // 55: quorumhub.v1.Event.shared_content_fetched:type_name -> quorumhub.v1.SharedContentFetched
+	84,  // 56: quorumhub.v1.Event.shared_content_revoked:type_name -> quorumhub.v1.SharedContentRevoked
+	85,  // 57: quorumhub.v1.Event.encryption_keys_ending:type_name -> quorumhub.v1.EncryptionKeysEnding
+	70,  // 58: quorumhub.v1.Event.session_started:type_name -> quorumhub.v1.SessionStarted
+	72,  // 59: quorumhub.v1.Event.sessions_ended:type_name -> quorumhub.v1.SessionsEnded
+	73,  // 60: quorumhub.v1.Event.grant_advanced:type_name -> quorumhub.v1.GrantAdvanced
+	74,  // 61: quorumhub.v1.Event.grants_ended:type_name -> quorumhub.v1.GrantsEnded
+	75,  // 62: quorumhub.v1.Event.device_requested:type_name -> quorumhub.v1.DeviceRequested
+	76,  // 63: quorumhub.v1.Event.device_decided:type_name -> quorumhub.v1.DeviceDecided
 	0,   // 64: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
-	14,  // 65: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
-	21,  // 66: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
-	14,  // 67: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
-	123, // 68: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	14,  // 69: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
-	14,  // 70: quorumhub.v1.BlobPartAdded.caller:type_name -> quorumhub.v1.Caller
-	21,  // 71: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
-	14,  // 72: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
-	27,  // 73: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
+	15,  // 65: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
+	22,  // 66: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
+	15,  // 67: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
+	124, // 68: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	15,  // 69: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
+	15,  // 70: quorumhub.v1.BlobPartAdded.caller:type_name -> quorumhub.v1.Caller
+	22,  // 71: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
+	15,  // 72: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
+	28,  // 73: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
 	1,   // 74: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	31,  // 75: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	30,  // 76: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	14,  // 77: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
+	32,  // 75: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	31,  // 76: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	15,  // 77: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
 	2,   // 78: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
 	3,   // 79: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
-	36,  // 80: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	28,  // 81: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
+	37,  // 80: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	29,  // 81: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
 	4,   // 82: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
 	3,   // 83: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
-	43,  // 84: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	44,  // 84: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
 	5,   // 85: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
 	6,   // 86: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	7,   // 87: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
-	50,  // 88: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	51,  // 89: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
-	50,  // 90: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
-	53,  // 91: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	56,  // 92: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
-	53,  // 93: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
-	14,  // 94: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
-	8,   // 95: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	14,  // 96: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
-	14,  // 97: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
-	70,  // 98: quorumhub.v1.SessionStarted.passed:type_name -> quorumhub.v1.PassedStep
-	9,   // 99: quorumhub.v1.SessionsEnded.reason:type_name -> quorumhub.v1.SessionEnd
-	124, // 100: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
-	81,  // 101: quorumhub.v1.TopicContentSet.content:type_name -> quorumhub.v1.TopicContent
-	85,  // 102: quorumhub.v1.EncryptionKeysEnding.keys:type_name -> quorumhub.v1.EndingKey
-	125, // 103: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
-	126, // 104: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
-	90,  // 105: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
-	127, // 106: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	96,  // 107: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	95,  // 108: quorumhub.v1.MetaRow.former_token_keys:type_name -> quorumhub.v1.FormerTokenKey
-	27,  // 109: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
-	90,  // 110: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
-	81,  // 111: quorumhub.v1.TopicRow.content:type_name -> quorumhub.v1.TopicContent
-	98,  // 112: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
-	31,  // 113: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	29,  // 114: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
-	30,  // 115: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	3,   // 116: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
-	31,  // 117: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	101, // 118: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	50,  // 119: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	28,  // 120: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	1,   // 121: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
-	28,  // 122: quorumhub.v1.FailedRequestRow.asked:type_name -> quorumhub.v1.SubscriptionRequested
-	53,  // 123: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	5,   // 124: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	61,  // 125: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	64,  // 126: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
-	66,  // 127: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
-	70,  // 128: quorumhub.v1.SessionRow.passed:type_name -> quorumhub.v1.PassedStep
-	118, // 129: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	119, // 130: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	120, // 131: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	58,  // 132: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
-	87,  // 133: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
-	134, // [134:134] is the sub-list for method output_type
-	134, // [134:134] is the sub-list for method input_type
-	134, // [134:134] is the sub-list for extension type_name
-	134, // [134:134] is the sub-list for extension extendee
-	0,   // [0:134] is the sub-list for field type_name
+	7,   // 87: quorumhub.v1.NodeChanged.drain:type_name -> quorumhub.v1.NodeDrain
+	8,   // 88: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
+	51,  // 89: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	52,  // 90: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
+	51,  // 91: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
+	54,  // 92: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	57,  // 93: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
+	54,  // 94: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
+	15,  // 95: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
+	9,   // 96: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	15,  // 97: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
+	15,  // 98: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
+	71,  // 99: quorumhub.v1.SessionStarted.passed:type_name -> quorumhub.v1.PassedStep
+	10,  // 100: quorumhub.v1.SessionsEnded.reason:type_name -> quorumhub.v1.SessionEnd
+	125, // 101: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
+	82,  // 102: quorumhub.v1.TopicContentSet.content:type_name -> quorumhub.v1.TopicContent
+	86,  // 103: quorumhub.v1.EncryptionKeysEnding.keys:type_name -> quorumhub.v1.EndingKey
+	126, // 104: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
+	127, // 105: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
+	91,  // 106: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	128, // 107: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	97,  // 108: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	96,  // 109: quorumhub.v1.MetaRow.former_token_keys:type_name -> quorumhub.v1.FormerTokenKey
+	28,  // 110: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	91,  // 111: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	82,  // 112: quorumhub.v1.TopicRow.content:type_name -> quorumhub.v1.TopicContent
+	99,  // 113: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
+	32,  // 114: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	30,  // 115: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
+	31,  // 116: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	3,   // 117: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
+	32,  // 118: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	102, // 119: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	51,  // 120: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	29,  // 121: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	1,   // 122: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
+	29,  // 123: quorumhub.v1.FailedRequestRow.asked:type_name -> quorumhub.v1.SubscriptionRequested
+	54,  // 124: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	5,   // 125: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	62,  // 126: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	65,  // 127: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
+	67,  // 128: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
+	71,  // 129: quorumhub.v1.SessionRow.passed:type_name -> quorumhub.v1.PassedStep
+	119, // 130: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	120, // 131: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	121, // 132: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	59,  // 133: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
+	88,  // 134: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
+	135, // [135:135] is the sub-list for method output_type
+	135, // [135:135] is the sub-list for method input_type
+	135, // [135:135] is the sub-list for extension type_name
+	135, // [135:135] is the sub-list for extension extendee
+	0,   // [0:135] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -11648,7 +11722,7 @@ func file_hub_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
-			NumEnums:      10,
+			NumEnums:      11,
 			NumMessages:   118,
 			NumExtensions: 0,
 			NumServices:   0,

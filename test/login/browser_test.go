@@ -86,6 +86,9 @@ func (b *browser) open(url string) *browser {
 	return b
 }
 
+// try is open for a page that may not be there yet.
+func (b *browser) try(url string) error { return chromedp.Do(b.ctx, chromedp.Navigate(url)) }
+
 // fill types into a field.
 func (b *browser) fill(selector, text string) *browser {
 	b.t.Helper()

@@ -20,6 +20,7 @@ import (
 	"github.com/pquerna/otp/totp"
 	"golang.org/x/crypto/argon2"
 
+	"quorumhub/auth"
 	"quorumhub/auth/keyring"
 	"quorumhub/test/hubtest"
 )
@@ -27,6 +28,17 @@ import (
 func TestMain(m *testing.M) { os.Exit(hubtest.Main(m)) }
 
 const password = "correct horse battery staple"
+
+// rootKey is an API key of local's auth.file.
+var rootKey, keyID, keyHash = newKey()
+
+func newKey() (text, id string, hash []byte) {
+	text, id, hash, err := auth.GenerateAPIKey()
+	if err != nil {
+		panic(err)
+	}
+	return text, id, hash
+}
 
 // hashOf makes the argon2id hash of a password, as quorumhub auth hash-password does.
 func hashOf(password string) string {
@@ -79,11 +91,13 @@ func local(t *testing.T, more string) string {
 	return fmt.Sprintf(`
 identity_providers:
   - {name: emergency, kind: local, label: Emergency account, enabled: true, accounts: [{name: root, password_hash: %q, roles: [admin]}]}
+  - {name: paste, kind: key, label: API key}
+api_keys: [{id: %q, name: root, sha256: '%x', roles: [admin]}]
 sequences:
   staff: {steps: [{strategy: single, of: [emergency], retries: 2}]}
 rules:
   - {name: admins, who: [{role: admin, issuer: emergency}], may: [admin.view]}
-%s`, hashOf(password), more)
+%s`, hashOf(password), keyID, keyHash, more)
 }
 
 // start starts a hub with an auth.file.

@@ -45,8 +45,10 @@ type badge struct {
 // funcs are the functions of all templates.
 func (c *Console) funcs() template.FuncMap {
 	return template.FuncMap{
-		"asset":      func(name string) string { return c.Base + "/console/static/" + c.assets.hashed[name] },
-		"at":         c.link,
+		"asset": func(name string) string { return c.Base + "/console/static/" + c.assets.hashed[name] },
+		"at":    c.link,
+		// beside is for pages of the hub that are not the console\'s.
+		"beside":     func(path string) string { return c.Base + path },
 		"dict":       dict,
 		"badge":      func(s state, text string) badge { return badge{s, text} },
 		"count":      count,
@@ -196,11 +198,11 @@ func timeElement(t, now time.Time) template.HTML {
 	case d >= time.Minute:
 		text = spanText(d) + " ago"
 	case d >= 10*time.Second:
-		text = "< 1 min ago"
+		text = "&lt; 1 min ago"
 	case d <= -time.Minute:
 		text = "in " + spanText(d)
 	case d < 0:
-		text = "in < 1 min"
+		text = "in &lt; 1 min"
 	}
 	exact := t.UTC().Format(time.RFC3339)
 	return template.HTML(`<time datetime="` + exact + `" title="` + t.UTC().Format("2006-01-02 15:04:05 UTC") + `">` + text + `</time>`) //nolint:gosec // made of digits and fixed words

@@ -13,12 +13,12 @@ import (
 	"quorumhub/web/view"
 )
 
-// Options configures a Console. Ports, Service, State and Cluster are required.
+// Options configures a Console. Ports, Service, State and Nodes are required.
 type Options struct {
 	Ports   Ports
 	Service *hub.Service
 	State   hub.StateReader
-	Cluster view.Cluster
+	Nodes   view.Cluster
 	// Messages reads the message log. nil: pages do not say when a message was published.
 	Messages hub.MessageReader
 
@@ -39,13 +39,14 @@ type Console struct {
 	assets  *assets
 	pages   map[string]*template.Template
 	studios studios
+	doings  doings
 	catalog catalog
 }
 
 // New makes a Console.
 func New(o Options) (*Console, error) {
-	if o.Ports == nil || o.Service == nil || o.State == nil || o.Cluster == nil {
-		return nil, errors.New("console: Ports, Service, State and Cluster are required")
+	if o.Ports == nil || o.Service == nil || o.State == nil || o.Nodes == nil {
+		return nil, errors.New("console: Ports, Service, State and Nodes are required")
 	}
 	if o.Clock == nil {
 		o.Clock = hub.SystemClock{}
@@ -64,11 +65,15 @@ func New(o Options) (*Console, error) {
 		return nil, err
 	}
 	c.studios.init(c)
+	c.doings.init()
 	return c, nil
 }
 
-// Close ends the producers of live pages and waits for them.
-func (c *Console) Close() { c.studios.close() }
+// Close ends the producers of live pages and what goes on in the background, and waits for both.
+func (c *Console) Close() {
+	c.studios.close()
+	c.doings.close()
+}
 
 // Index sends visitors of /console to the overview, whose address ends in a slash.
 func (c *Console) Index(w http.ResponseWriter, _ *http.Request) {

@@ -158,6 +158,10 @@ func roleBadge(n *view.Node) badge {
 		return badge{stateWarn, "stopping"}
 	case !n.Healthy:
 		return badge{stateWarn, string(n.Role) + ", behind"}
+	case n.Drained && n.Subscriptions > 0:
+		return badge{stateWarn, string(n.Role) + ", draining"}
+	case n.Drained:
+		return badge{stateIdle, string(n.Role) + ", drained"}
 	case n.Role == view.RoleLeader:
 		return badge{stateInfo, "leader"}
 	}

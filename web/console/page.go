@@ -74,7 +74,7 @@ func (c *Console) show(w http.ResponseWriter, r *http.Request, s sheet) {
 
 func (c *Console) frame(r *http.Request, section string, in *content) *frame {
 	v := c.viewer(r.Context())
-	return &frame{content: *in, Section: section, Nav: navigation, Viewer: v, Open: v.Name == "", Node: c.Cluster.ID(), Version: c.Version}
+	return &frame{content: *in, Section: section, Nav: navigation, Viewer: v, Open: v.Name == "", Node: c.Nodes.ID(), Version: c.Version}
 }
 
 // fail answers with a page that says what went wrong.

@@ -13,8 +13,6 @@ type plot struct {
 	// Label says what is seen, for readers who do not see it.
 	Label  string
 	Series []series
-	// Top is the value at the upper edge; 0: the largest one, rounded up.
-	Top float64
 	// From and To name the ends of the time that is shown.
 	From, To string
 	// Unit writes a value at the upper edge. nil: as a rate.
@@ -29,11 +27,8 @@ type series struct {
 
 const plotWidth, plotHeight = 600.0, 120.0
 
-// top returns the value at the upper edge.
+// top returns the value at the upper edge: the largest one, rounded up.
 func (p *plot) top() float64 {
-	if p.Top > 0 {
-		return p.Top
-	}
 	most := 0.0
 	for _, s := range p.Series {
 		for _, v := range s.Values {

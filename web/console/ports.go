@@ -12,6 +12,7 @@ import (
 // Ports is what the console needs of the server. The implementation makes the same decisions as the API, by the same code.
 type Ports interface {
 	OverviewPorts
+	ClusterPorts
 	DataPorts
 
 	// Viewer returns who looks at the page.
@@ -40,6 +41,8 @@ type Viewer struct {
 	Name string
 	// ID is its principal's ID, empty for nobody.
 	ID string
+	// Session says that it has logged in, and so can log out.
+	Session bool
 	// Operator sees what others own. So does everybody on a hub that asks for no credentials.
 	Operator bool
 }

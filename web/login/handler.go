@@ -104,9 +104,11 @@ func (h *Handler) Serve(rt *Route, w http.ResponseWriter, r *http.Request) {
 	peer := PeerOf(r.Context())
 	if cookie, ok := only(r, session.CookieName); ok {
 		s, fresh, err := h.Sessions.Open(r.Context(), cookie)
+		var forged *auth.RefusalError
 		switch {
-		case err != nil:
-			peer.SessionError = err
+		case errors.As(err, &forged): // or sealed by keys that are gone: the browser can begin anew
+			peer.Refused(r.Context(), err)
+			drop(w, session.CookieName)
 		case fresh != "":
 			http.SetCookie(w, session.Cookie(fresh))
 		}
@@ -338,9 +340,17 @@ func Redirect(w http.ResponseWriter, _ *http.Request, to string) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// Start returns the path at which somebody logs in for a service provider with pages, to go on to a path of this hub.
+// Start returns the path at which somebody logs in for a service provider with pages, or for the first if it is empty, to go on to a
+// path of this hub.
 func (h *Handler) Start(provider, to string) string {
-	return h.base + "/login?" + url.Values{"sp": {provider}, "return": {to}}.Encode()
+	q := url.Values{"return": {to}}
+	if provider != "" {
+		q.Set("sp", provider)
+	}
+	if !ReturnPath(to) {
+		q.Del("return")
+	}
+	return h.base + "/login?" + q.Encode()
 }
 
 // broken refuses a callback or form before the sequences see it.

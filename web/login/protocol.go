@@ -56,8 +56,6 @@ type Peer struct {
 	Credentials *auth.Request
 	// Session is the one whose cookie came with the request; nil: none, or one that is over.
 	Session *session.Session
-	// SessionError says why there is no Session although a cookie came; nil: there is one, or no cookie.
-	SessionError error
 	// Client identifies where the request comes from, for shares and limits.
 	Client string
 	// CorrelationID is the one of the request.

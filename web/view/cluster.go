@@ -34,6 +34,7 @@ type Node struct {
 	LastContact  time.Duration
 	Stopping     bool          // it is stopping, or stopped in an orderly way
 	Leaving      bool          // it is being removed
+	Drained      bool          // an operator wants it to deliver nothing
 	Weight       int           // relative share of the subscriptions
 	FeatureLevel uint32        // known to its program
 	ClockOffset  time.Duration // of its clock from the cluster's time; positive: ahead
@@ -69,6 +70,10 @@ type Membership interface {
 	PromoteNode(ctx context.Context, id string) error
 	// DemoteNode makes a node a non-voter.
 	DemoteNode(ctx context.Context, id string) error
+	// DrainNode lets other nodes deliver what a node does, until UndrainNode.
+	DrainNode(ctx context.Context, id string) error
+	// UndrainNode lets a node deliver again.
+	UndrainNode(ctx context.Context, id string) error
 	// RemoveNode removes a node permanently, after handing over its subscriptions.
 	RemoveNode(ctx context.Context, id string) error
 	// TransferLeadership makes a node the leader; an empty ID lets the cluster choose.

@@ -134,7 +134,9 @@ func (h *Health) nodes(add addConcern) {
 		if other := seen[n.AppliedIndex]; other != nil && other.StateHash != n.StateHash {
 			add(ConcernCluster, true, "%s and %s have different states after the same entries (%d): one of them is damaged.", other.ID, n.ID, n.AppliedIndex)
 		}
-		seen[n.AppliedIndex] = n
+		if seen[n.AppliedIndex] == nil {
+			seen[n.AppliedIndex] = n
+		}
 	}
 }
 

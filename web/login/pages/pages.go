@@ -90,7 +90,7 @@ func (p *Protocol) Request(r *http.Request) (*sequence.Request, error) {
 	if err != nil {
 		return nil, login.Mistake("query", "is not understood")
 	}
-	q := &sequence.Request{Interactive: true, Return: p.base + mePath}
+	q := &sequence.Request{Interactive: login.WantsPage(r), Return: p.base + mePath}
 	for name, values := range query {
 		if len(values) != 1 {
 			return nil, login.Mistake(problem.Quote(name), "is given more than once")
@@ -126,6 +126,11 @@ func (p *Protocol) Provider(r *http.Request, _ *sequence.Request) (string, error
 
 // Respond implements login.Protocol.
 func (p *Protocol) Respond(w http.ResponseWriter, r *http.Request, res *sequence.Result) {
+	if res.Status == sequence.Initial { // without credentials, and there is nothing that a person could do
+		login.Fail(w, r, &problem.Details{Status: http.StatusUnauthorized, Code: "unauthenticated", Challenges: res.Challenges,
+			Detail: "nobody can log in here with a browser now; programs send credentials"})
+		return
+	}
 	if res.Status != sequence.Authenticated {
 		login.Stop(w, r, res.Err, p.again(res))
 		return
