@@ -293,7 +293,11 @@ func (t *run) finish(ctx context.Context) *Result {
 		}
 	}
 	s, cookie, err := t.p.o.Sessions.Start(ctx, n)
-	if err != nil {
+	var refused *auth.RefusalError
+	switch {
+	case errors.As(err, &refused):
+		return t.fail(fmt.Errorf("begin the session: %w", err))
+	case err != nil:
 		return t.fail(fmt.Errorf("%w: begin the session: %w", auth.ErrUnavailable, err))
 	}
 	t.res.Principal, t.res.Session, t.res.Cookie = s.Principal, s, cookie

@@ -143,6 +143,8 @@ func contactText(n *view.Node) string {
 	switch {
 	case n.Role == view.RoleLeader:
 		return "leads"
+	case n.Role == view.RoleDown:
+		return "–"
 	case n.LastContact < 0:
 		return "unknown"
 	case n.LastContact < time.Millisecond:
@@ -272,7 +274,7 @@ func (c *Console) RemoveNode(w http.ResponseWriter, r *http.Request) {
 		if n.Role == view.RoleLeader {
 			ask.Facts = append(ask.Facts, "It leads; another node will lead first.")
 		}
-		ask.Facts = append(ask.Facts, "To let it rest for a while instead, stop its program: it comes back as it was.")
+		ask.Facts = append(ask.Facts, "To let it rest for a while instead, drain it, or stop its program: it comes back as it was.")
 		return ask
 	}, view.Membership.RemoveNode, func(id string) string { return id + " was removed." })
 }

@@ -82,7 +82,11 @@ func pairOf(nodes []memberRow, a, b int) nodePair {
 		pair.class, pair.text = "both", x+" and "+y+" hear each other"
 	case knowsA && knowsB && !ab && !ba:
 		pair.class, pair.text = "none", x+" and "+y+" do not hear each other"
-	case knowsA && !ab && (!knowsB || ba):
+	case knowsA && !knowsB && !ab:
+		pair.class, pair.text = "none", x+" does not hear "+y
+	case knowsB && !knowsA && !ba:
+		pair.class, pair.text = "none", y+" does not hear "+x
+	case knowsA && !ab:
 		pair.class, pair.text = "one", x+" does not hear "+y
 	case knowsB && !ba:
 		pair.class, pair.text = "one", y+" does not hear "+x

@@ -34,6 +34,10 @@
 	tellAll(document);
 	setInterval(() => tellAll(document), 1000);
 
+	// On narrow screens the sections are a line that can be moved; show the one that is open.
+	const open = document.querySelector(".side [aria-current]");
+	if (open) open.scrollIntoView({ block: "nearest", inline: "center" });
+
 	// Live updates: an element is replaced by its newest form, unless the reader is at work in it.
 	const source = document.body.dataset.live;
 	if (!source || !window.EventSource) return;
