@@ -58,14 +58,7 @@ func (s *Server) table() []*route {
 		{name: "pause", paths: []string{"/v1/subscriptions/:id/pause"}, methods: post(s.pauseSubscription), access: ownSubscriptions},
 		{name: "resume", paths: []string{"/v1/subscriptions/:id/resume"}, methods: post(s.resumeSubscription), access: ownSubscriptions},
 		{name: "reassign", paths: []string{"/v1/subscriptions/reassign"}, methods: post(s.reassignSubscriptions), access: subscriptions},
-		{name: "requests", paths: []string{"/v1/requests"}, methods: get(s.listRequests), access: access{own: true}},
-		{name: "ask_again", paths: []string{"/v1/requests/:id/ask"}, methods: post(s.askAgain), access: ownSubscriptions},
-		{name: "redeliver", paths: []string{"/v1/subscriptions/:id/redeliver"}, methods: post(s.redeliverMessage), access: ownSubscriptions},
-		{name: "test_message", paths: []string{"/v1/subscriptions/:id/test"}, methods: post(s.testSubscription), access: ownSubscriptions},
-		{name: "messages", paths: []string{"/v1/messages"}, methods: get(s.listMessages), access: access{own: true}},
-		{name: "message", paths: []string{"/v1/messages/:id"}, methods: get(s.getMessage), access: access{own: true}},
 		{name: "signature", paths: []string{"/v1/subscriptions/:id/signature"}, methods: map[string]http.HandlerFunc{http.MethodPut: s.setSignature}, access: subscriptions},
-		{name: "attempts", paths: []string{"/v1/subscriptions/:id/attempts"}, methods: get(s.listAttempts), access: access{own: true}},
 		{name: "topic_list", paths: []string{"/v1/topics"}, methods: get(s.listTopics), access: access{own: true}},
 		{name: "topic", paths: []string{"/v1/topics/*"}, methods: map[string]http.HandlerFunc{
 			http.MethodGet: s.getTopicItem, http.MethodHead: s.getTopicItem, http.MethodPut: s.putTopic}, access: access{changes: auth.ActionTopics, ownTopic: true}},
@@ -86,6 +79,7 @@ func (s *Server) table() []*route {
 		{name: "landing", paths: []string{"/"}, methods: get(s.getLanding), access: access{public: true, limited: true}},
 	}
 	routes = append(routes, append(s.clusterRoutes(), s.accessRoutes()...)...)
+	routes = append(routes, s.messageRoutes()...)
 	routes = append(routes, s.eventRoutes()...)
 	routes = append(routes, s.keyRoutes()...)
 	routes = append(routes, s.callbackRoutes()...)
