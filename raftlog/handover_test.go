@@ -55,3 +55,47 @@ func TestDrainedNodes(t *testing.T) {
 	w.mustChange(raftlog.Change{Operation: raftlog.UndrainNode, Node: lead.id})
 	eventually(t, "one may rest again", func() bool { return !draining(lead.id) && draining(others[0].id) })
 }
+
+// All nodes see a node that announces its stop as stopping, and its next run as running.
+func TestHandover(t *testing.T) {
+	w := newNetwork(t, 3)
+	w.start()
+	eventually(t, "all runs are recorded", func() bool {
+		started := 0
+		w.leader().store.View(func(s *hub.State) {
+			for _, n := range s.Nodes() {
+				if n.Boot != "" {
+					started++
+				}
+			}
+		})
+		return started == 3
+	})
+	lead := w.leader()
+	eventually(t, "the leader sees successors", lead.node.HasSuccessors)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if !lead.node.Handover(ctx) {
+		t.Fatal("no successor")
+	}
+	if lead.node.IsLeader() {
+		t.Error("it still leads")
+	}
+	w.acceptsWrites(lead) // until it stops
+	stopping := func(m *member) bool {
+		return slices.ContainsFunc(m.node.Nodes(), func(s hub.NodeStatus) bool { return s.ID == lead.id && s.Draining })
+	}
+	for _, m := range w.members {
+		eventually(t, m.id+" knows", func() bool { return stopping(m) })
+	}
+	if err := lead.node.HandoverDone(ctx); err != nil {
+		t.Error(err)
+	}
+	lead.stop()
+	if err := w.open(ctx, lead); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range w.members {
+		eventually(t, m.id+" knows that it is back", func() bool { return !stopping(m) })
+	}
+}
