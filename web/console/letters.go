@@ -315,7 +315,7 @@ type letterView struct {
 // Letter shows one dead letter with its attempts and content.
 func (c *Console) Letter(w http.ResponseWriter, r *http.Request) {
 	id := idInPath(r, "/dead-letters/")
-	c.show(w, r, sheet{template: "letter", section: "letters", personal: true, build: func(ctx context.Context) (*content, error) {
+	c.show(w, r, sheet{template: "letter", section: "letters", build: func(ctx context.Context) (*content, error) {
 		d, m, err := c.Ports.Letter(ctx, id)
 		if err != nil {
 			return nil, err
