@@ -115,6 +115,30 @@ func (s *KeySet) Ready() error {
 	return s.readyLocked()
 }
 
+// Await is Ready, but while the keys were never read it has them asked for, at most once a second, and waits for that until ctx ends.
+// Otherwise whoever starts while the issuer is silent would have to wait for the next try, long after the issuer has come back.
+func (s *KeySet) Await(ctx context.Context) error {
+	s.mu.Lock()
+	err, wait := s.readyLocked(), s.inProgress
+	if err != nil && wait == nil && s.now().Sub(s.handedAt) >= issuerKeyPause {
+		done := make(chan struct{})
+		select {
+		case s.wake <- done:
+			s.handedAt, s.inProgress, wait = s.now(), done, done
+		default:
+		}
+	}
+	s.mu.Unlock()
+	if err == nil || wait == nil {
+		return err
+	}
+	select {
+	case <-wait:
+	case <-ctx.Done():
+	}
+	return s.Ready()
+}
+
 func (s *KeySet) readyLocked() error {
 	switch {
 	case s.readAt.IsZero() && s.err != nil:

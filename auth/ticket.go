@@ -22,6 +22,9 @@ type Tickets struct{ lookup TicketLookup }
 // NewTickets makes an Authenticator for access tokens that this hub has issued.
 func NewTickets(lookup TicketLookup) *Tickets { return &Tickets{lookup} }
 
+// OfSessions says that the principals have sessions.
+func (*Tickets) OfSessions() {}
+
 // Challenge is the one for bearer tokens.
 func (t *Tickets) Challenge() string { return bearerChallenge }
 

@@ -35,6 +35,10 @@ type commands struct {
 	Streams       streamsCmd       `cmd:"" group:"client" help:"List the event streams that are open at a node, or end one."`
 	DeadLetters   deadLettersCmd   `cmd:"" group:"client" help:"List, show, replay, drop or export undeliverable messages."`
 
+	Login  loginCmd  `cmd:"" group:"client" help:"Log in to a hub with a browser; other commands then act for you there."`
+	Logout logoutCmd `cmd:"" group:"client" help:"End the login at a hub."`
+	Whoami whoAmICmd `cmd:"" name:"whoami" group:"client" help:"Show how the hub identifies you."`
+
 	Auth authCmd `cmd:"" group:"cluster" help:"Manage API keys, access rules and quotas."`
 
 	Dump  dumpCmd  `cmd:"" group:"cluster" help:"Export a hub's topics, limits and access rules as YAML, for version control."`

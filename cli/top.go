@@ -71,7 +71,7 @@ func (c *topCmd) Run(ctx context.Context, s Streams) error {
 	if keyboard != nil && term.IsTerminal(int(keyboard.Fd())) {
 		before, err := term.MakeRaw(int(keyboard.Fd()))
 		if err == nil {
-			defer term.Restore(int(keyboard.Fd()), before)
+			defer func() { _ = term.Restore(int(keyboard.Fd()), before) }() // nothing else could be done
 			t.Keys = keysOf(keyboard)
 		}
 	}

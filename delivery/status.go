@@ -169,6 +169,8 @@ func (d *Dispatcher) addBacklogLocked(b *Backlog, l *lane, oldest *int64) {
 	}
 	b.Worst = append(b.Worst, Failing{Subscription: l.id, Topic: l.topic.name, Since: time.Unix(0, l.failingSince), Failures: l.failures,
 		Status: int(l.status), Reason: l.reason, Lag: lag})
-	slices.SortFunc(b.Worst, func(a, c Failing) int { return cmp.Or(a.Since.Compare(c.Since), cmp.Compare(a.Subscription, c.Subscription)) })
+	slices.SortFunc(b.Worst, func(a, c Failing) int {
+		return cmp.Or(a.Since.Compare(c.Since), cmp.Compare(a.Subscription, c.Subscription))
+	})
 	b.Worst = b.Worst[:min(len(b.Worst), MaxWorst)]
 }

@@ -238,8 +238,13 @@ func (h *grantHeap) Pop() any {
 	return last
 }
 
-// grantRow returns a row of the tables about grants.
-func (s *State) grantRow(k RowKey) proto.Message {
+// loginRow returns a row of the tables about sessions and grants.
+func (s *State) loginRow(k RowKey) proto.Message {
+	if id, ok := sessionID([]byte(k.Name)); ok && k.Table == TableSession {
+		if one := s.sessions.find(id); one != nil {
+			return one.row()
+		}
+	}
 	if id, ok := grantID([]byte(k.Name)); ok && k.Table == TableGrant {
 		if g := s.grants.byID[id]; g != nil {
 			return g.row()

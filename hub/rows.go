@@ -156,14 +156,8 @@ func (s *State) row(k RowKey) proto.Message {
 		if k, ok := fetchedKeyOf(k); ok && s.taken.by[k] != nil {
 			return s.taken.by[k]
 		}
-	case TableSession:
-		if id, ok := sessionID([]byte(k.Name)); ok {
-			if one := s.sessions.find(id); one != nil {
-				return one.row()
-			}
-		}
-	case TableGrant, TableDevice:
-		return s.grantRow(k)
+	case TableSession, TableGrant, TableDevice:
+		return s.loginRow(k)
 	case TableCallback:
 		if r := s.callbacks[k.Name]; r != nil {
 			return r

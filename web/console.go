@@ -58,7 +58,7 @@ func (p consolePorts) Viewer(ctx context.Context) console.Viewer {
 		return console.Viewer{Operator: true}
 	}
 	c := auth.CallerOf(ctx)
-	return console.Viewer{Name: c.Principal.String(), ID: c.Principal.ID, Operator: c.Operator}
+	return console.Viewer{Name: c.Principal.String(), ID: c.Principal.ID, Session: c.Principal.Method == auth.MethodSession, Operator: c.Operator}
 }
 
 // May implements console.Ports.

@@ -12,7 +12,7 @@ import (
 
 // loginPaths are those on which a hub without logins says what it lacks.
 func loginPaths() []string {
-	return []string{"/login", "/login/*", "/auth/forward", "/auth/login", "/.quorumhub/session", "/oidc/*"}
+	return []string{"/login", "/login/*", "/auth/forward", "/auth/login", "/.quorumhub/session", "/oidc/*", "/v1/auth/device"}
 }
 
 // loginRoutes are the routes on which people log in. Their handlers decide who may do what.

@@ -125,6 +125,7 @@ func (p *Provider) redeem(ctx context.Context, d *discovery, code, verifier, cal
 	case err == nil:
 		return token, nil
 	case !errors.As(err, &said):
+		p.doubt()
 		return nil, p.unavailable(clipped(err)) // no answer, or none that is understood
 	case said.ErrorCode == "":
 		return nil, p.unavailable(errors.New("the token endpoint answered " + said.Response.Status))

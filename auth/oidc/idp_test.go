@@ -345,3 +345,24 @@ func bubble(t *testing.T, f func(*testing.T)) {
 	t.Helper()
 	synctest.Test(t, f)
 }
+
+// none makes a JWT without a signature.
+func none(claims object) string {
+	text, _ := json.Marshal(claims)
+	return base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"logout+jwt"}`)) + "." + base64.RawURLEncoding.EncodeToString(text) + "."
+}
+
+// at, set and drop change claims.
+func at(name string, d time.Duration) func(object) {
+	return func(c object) { c[name] = time.Now().Add(d).Unix() }
+}
+
+func set(name string, value any) func(object) { return func(c object) { c[name] = value } }
+
+func drop(names ...string) func(object) {
+	return func(c object) {
+		for _, n := range names {
+			delete(c, n)
+		}
+	}
+}

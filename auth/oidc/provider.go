@@ -78,7 +78,7 @@ type Provider struct {
 
 	mu    sync.Mutex
 	found *discovery // the last good one; nil: never
-	asked time.Time  // when it was last asked for; zero: never
+	asked time.Time  // when it was last asked for; zero: never, or that is in doubt
 	err   error      // of that
 }
 
@@ -140,10 +140,12 @@ func (p *Provider) Run(ctx context.Context) {
 
 // Ready implements sequence.Interactive. It asks the provider if it was not asked within 10 seconds, and waits 3 seconds for the answer.
 func (p *Provider) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
 	if _, err := p.discover(ctx, readyTime, readyFor); err != nil {
 		return err
 	}
-	if err := p.keys.Ready(); err != nil {
+	if err := p.keys.Await(ctx); err != nil {
 		return p.unavailable(err)
 	}
 	return nil
@@ -165,7 +167,7 @@ func (p *Provider) Status() error {
 	p.mu.Unlock()
 	switch {
 	case asked.IsZero():
-		return fmt.Errorf("identity provider %s: not asked yet", p.o.Name)
+		return fmt.Errorf("identity provider %s: not asked yet, or it has just not answered", p.o.Name)
 	case err != nil:
 		return err
 	}
@@ -224,6 +226,15 @@ func (p *Provider) lately(fresh time.Duration) (*discovery, error, bool) { //nol
 		return nil, p.err, age < min(fresh, downFor)
 	}
 	return p.found, nil, p.found != nil && age < fresh
+}
+
+// doubt makes the next login ask whether the provider answers, because something else has just got no answer.
+func (p *Provider) doubt() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err == nil {
+		p.asked = time.Time{}
+	}
 }
 
 func (p *Provider) read(ctx context.Context) (*discovery, error) {

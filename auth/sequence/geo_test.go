@@ -49,7 +49,7 @@ func geoStage(t *testing.T, steps string, n *nonces) *withGEO {
 	}
 	s := newStage(t, signIn)
 	s.settings = settings
-	s.gate = auth.NewGate(settings, auth.NewGEO(*settings.GEOAuth, n, time.Now), auth.NewAPIKeys(oneKey{}, time.Now))
+	s.gate = auth.NewGate(settings, auth.NewGEO(*settings.GEOAuth, n, time.Now), auth.NewAPIKeys(keys(settings), time.Now))
 	s.p = s.node()
 	signed := "geo-key-id=k&geo-expires-by=" + strconv.FormatInt(time.Now().Add(time.Minute).UnixMilli(), 10) + "&geo-nonce=3f2504e0-4f89-11d3-9a0c-0305e82c3301"
 	mac := hmac.New(sha512.New, []byte(strings.Repeat("0123456789abcdef", 4)))

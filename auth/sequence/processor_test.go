@@ -58,6 +58,23 @@ func TestTheLastTryMaySucceed(t *testing.T) {
 	}
 }
 
+// Whoever logs in with something that ends, such as an access token typed into a page, has no session beyond that.
+func TestSessionsEndWithWhatBeganThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, typeIn)
+		ends := time.Now().Add(5 * time.Minute)
+		s.at("emergency").answer = func(f *sequence.Finish) (*sequence.Identity, error) {
+			id, err := is("local/ann")(f)
+			id.Principal.Until = ends
+			return id, err
+		}
+		res := s.answered(s.process(s.browser()))
+		if res.Status != sequence.Authenticated || !s.sessions.began[0].Ends.Equal(ends) {
+			t.Errorf("%s %v, the session ends at %v, want %v", res.Status, res.Err, s.sessions.began[0].Ends, ends)
+		}
+	})
+}
+
 // An answer counts once, on however many nodes it arrives at the same time.
 func TestAnAnswerCountsOnce(t *testing.T) {
 	s := newStage(t, signIn)
@@ -276,6 +293,21 @@ func TestTheSequenceChangesInBetween(t *testing.T) {
 	}
 }
 
+// What was passed by an authenticator that the step no longer takes is asked for again.
+func TestAStepThatWasPassedChangesInBetween(t *testing.T) {
+	s := newStage(t, twice)
+	b := s.back(s.answered(s.process(s.browser())))
+	s.settings.Sequences["seq"].Steps[0].Of = []string{"partner"}
+	res := s.process(b)
+	if res.Status != sequence.Incomplete {
+		t.Fatalf("%s %v", res.Status, res.Err)
+	}
+	sentTo("partner")(t, s, res)
+	if res = s.answered(res); res.Status != sequence.Authenticated || res.Principal.ID != "issuer:corp/ann" || len(s.sessions.began[0].Passed) != 2 {
+		t.Errorf("%s %v: want it to go on with both steps", res.Status, res.Err)
+	}
+}
+
 func TestUnknownServiceProviders(t *testing.T) {
 	s := newStage(t, signIn)
 	r := s.browser()
@@ -377,7 +409,7 @@ func TestStrategiesOfAProgramsOwn(t *testing.T) {
 
 // What Process decides about programs, a way of the same steps does: each strategy exists once.
 func TestWaysDecideAlike(t *testing.T) {
-	for _, steps := range []string{"[{strategy: single, of: [key]}]", choice, spare, both, either, most, device} {
+	for _, steps := range []string{"[{strategy: single, of: [key]}]", choice, spare, both, either, most, device, "[{strategy: single, of: [key]}, {strategy: single, of: [certificate]}]"} {
 		for _, carries := range [][]string{nil, {"key"}, {"wrong-key"}, {"svc"}, {"svc", "key"}, {"svc", "wrong-key"}, {"key", "cert"}, {"key", "other-cert"}, {"svc", "key", "cert"}} {
 			for _, answer := range []func(context.Context) (int, string){accepts, refuses, isDown} {
 				synctest.Test(t, func(t *testing.T) {
@@ -432,7 +464,7 @@ func TestWaysTakeSessionsStepByStep(t *testing.T) {
 		want   bool
 	}{{"seq", 0, []string{"corp"}, false}, {"seq", 0, []string{"corp", "emergency"}, true}, {"seq", 30 * time.Minute, []string{"corp", "emergency"}, false}, {"corp", 0, []string{"corp"}, true},
 		{"corp", 0, []string{"partner"}, false}, {"key", 0, []string{"corp"}, false}, {"key", 0, []string{"key"}, true}, {"default", 0, []string{"partner"}, true}, {"default", 30 * time.Minute, []string{"partner"}, false}} {
-		gate := auth.NewGate(s.settings, auth.NewAPIKeys(oneKey{}, time.Now), sessionCookie{s.in(c.passed...)})
+		gate := auth.NewGate(s.settings, auth.NewAPIKeys(keys(s.settings), time.Now), sessionCookie{s.in(c.passed...)})
 		way, err := gate.For(&auth.ServiceProvider{Name: "app", Sequence: c.way, MaxAge: c.maxAge})
 		if err != nil {
 			t.Fatal(err)

@@ -67,6 +67,11 @@ func (e *TooLargeError) Error() string {
 		e.Principal, e.Roles, e.Scopes, e.Bytes, maxCookie)
 }
 
+// Unwrap says that it is a refusal: to try again is in vain.
+func (e *TooLargeError) Unwrap() error {
+	return &auth.RefusalError{Method: auth.MethodSession, Reason: e.Error()}
+}
+
 // seal returns the content of the cookie. What does not fit is dropped: at first the ID token, so that a logout cannot be told to the
 // identity provider with it, and then how the steps were passed. Roles and scopes are never dropped, since whoever lacks some could not
 // tell why: the error is a *TooLargeError.

@@ -70,8 +70,10 @@ func (m *Manager) Start(ctx context.Context, n *New) (s *Session, cookie string,
 	now, limits := m.o.Now(), m.o.Limits()
 	n = n.trimmed()
 	s = &Session{Principal: n.Principal, Name: n.Name, Passed: n.Passed, Started: now, Seen: now, Ends: now.Add(limits.Absolute), IDToken: n.IDToken}
-	if !n.Ends.IsZero() && n.Ends.Before(s.Ends) {
-		s.Ends = n.Ends
+	for _, end := range []time.Time{n.Ends, n.Principal.Until} { // a session lasts no longer than the key or token that it began with
+		if !end.IsZero() && end.Before(s.Ends) {
+			s.Ends = end
+		}
 	}
 	start := &hub.NewSession{MaxOfPrincipal: maxOfPrincipal}
 	if f := n.Former; f != nil {

@@ -199,11 +199,16 @@ func TestSessionsEndByTime(t *testing.T) {
 		time.Sleep(1)
 		r.ended("after 12 busy hours", cookie)
 
-		_, cookie = r.login(func(n *session.New) { n.Ends = time.Now().Add(10 * time.Minute) })
-		time.Sleep(10*time.Minute - 1)
-		r.open(cookie)
-		time.Sleep(1)
-		r.ended("after the API key has ended", cookie)
+		for what, change := range map[string]func(*session.New){
+			"after the time that the login said": func(n *session.New) { n.Ends = time.Now().Add(10 * time.Minute) },
+			"after the API key has ended":        func(n *session.New) { n.Principal.Until = time.Now().Add(10 * time.Minute) },
+		} {
+			_, cookie = r.login(change)
+			time.Sleep(10*time.Minute - 1)
+			r.open(cookie)
+			time.Sleep(1)
+			r.ended(what, cookie)
+		}
 	})
 }
 

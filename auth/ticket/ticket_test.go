@@ -23,7 +23,8 @@ var start = time.Unix(1_800_000_000, 0)
 type desk struct {
 	ticket.Verifier
 	*fake.Engine
-	now time.Time
+	now    time.Time
+	fallen bool // sessions do not go on although the log knows them
 }
 
 // Written implements ticket.Reads.
@@ -35,7 +36,7 @@ func (*desk) AwaitIndex(context.Context, uint64) error { return nil }
 func newDesk(t *testing.T) *desk {
 	t.Helper()
 	d := &desk{Engine: fake.NewEngine(t), now: start}
-	d.Verifier = ticket.Verifier{Sealer: ticket.Sealer{Box: binding{}, Now: func() time.Time { return d.now }}, State: d.Engine, Reads: d}
+	d.Verifier = ticket.Verifier{Sealer: ticket.Sealer{Box: binding{}, Now: func() time.Time { return d.now }}, State: d.Engine, Reads: d, Alive: func([32]byte) (time.Time, bool) { return time.Time{}, !d.fallen }}
 	return d
 }
 
@@ -125,7 +126,7 @@ func TestAccessTokensAtTheAPI(t *testing.T) {
 		return at.Authenticate(t.Context(), &auth.Request{HTTP: &http.Request{Header: http.Header{"Authorization": lines}}})
 	}
 	p, err := ask("Bearer " + good)
-	if err != nil || p.ID != "issuer:idp/alice" || p.Method != auth.MethodSession || p.Authority != "idp" || !p.HasRole("r") || !p.Until.Equal(full.Ends) {
+	if err != nil || p.ID != "issuer:idp/alice" || p.Method != auth.MethodSession || p.Authority != "idp" || !p.HasRole("r") || len(p.Passed) != 1 || p.Passed[0].Authenticator != "idp" || !p.Until.Equal(full.Ends) {
 		t.Fatalf("got %+v, %v", p, err)
 	}
 	var refusal *auth.RefusalError
@@ -151,6 +152,11 @@ func TestAccessTokensAtTheAPI(t *testing.T) {
 	if _, err := p.Again(t.Context()); err != nil {
 		t.Errorf("again: %v", err)
 	}
+	d.fallen = true
+	if _, err := p.Again(t.Context()); !errors.As(err, &refusal) || d.Renewable(full) {
+		t.Errorf("again although its identity provider is gone from auth.file: %v", err)
+	}
+	d.fallen = false
 	d.Do(&hubpb.Event{Kind: &hubpb.Event_SessionsEnded{SessionsEnded: &hubpb.SessionsEnded{Ids: [][]byte{id[:]}}}})
 	if _, err := p.Again(t.Context()); !errors.As(err, &refusal) {
 		t.Errorf("again after the session has ended: %v", err)

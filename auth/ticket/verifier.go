@@ -22,6 +22,8 @@ type Verifier struct {
 	Sealer
 	State hub.StateReader
 	Reads Reads
+	// Alive reports whether a session that the log knows goes on. It is a session.Manager's.
+	Alive func(id [32]byte) (ends time.Time, ok bool)
 }
 
 // lag bounds how long an access token waits for a node that is behind the one that issued it.
@@ -47,12 +49,28 @@ func (v *Verifier) Access(ctx context.Context, text string) (*Ticket, error) {
 	return t, nil
 }
 
-// Lives reports whether the grant of a ticket has not ended.
-func (v *Verifier) Lives(t *Ticket) (ok bool) {
-	v.State.View(func(s *hub.State) {
-		g, known := s.Grant(t.Grant)
-		ok = known && g.Client == t.Client && v.Now().Before(g.Until)
-	})
+// Lives reports whether the grant of a ticket has not ended, nor its session.
+func (v *Verifier) Lives(t *Ticket) bool {
+	g, ok := v.grant(t)
+	if !ok || g.Client != t.Client || !v.Now().Before(g.Until) {
+		return false
+	}
+	_, ok = v.Alive(g.Session)
+	return ok
+}
+
+func (v *Verifier) grant(t *Ticket) (g hub.Grant, ok bool) {
+	v.State.View(func(s *hub.State) { g, ok = s.Grant(t.Grant) })
+	return g, ok
+}
+
+// Renewable reports whether a refresh token may be used: nothing is known here that ends it. The log has the last word.
+func (v *Verifier) Renewable(t *Ticket) bool {
+	g, ok := v.grant(t)
+	if !ok {
+		return true // this node may be behind
+	}
+	_, ok = v.Alive(g.Session)
 	return ok
 }
 
@@ -71,6 +89,13 @@ func (v *Verifier) Principal(ctx context.Context, text string) (*auth.Principal,
 	h := &t.Holder
 	p := &auth.Principal{Method: auth.MethodSession, ID: h.ID, Authority: h.Authority, Subject: h.Subject, User: h.User, Client: h.Client,
 		Scopes: h.Scopes, Roles: h.Roles, Until: t.Ends}
+	v.State.View(func(s *hub.State) {
+		g, _ := s.Grant(t.Grant)
+		of, _ := s.Session(g.Session)
+		for i := range of.Passed {
+			p.Passed = append(p.Passed, auth.PassedStep{Authenticator: of.Passed[i].Authenticator, At: of.Passed[i].At})
+		}
+	})
 	return p, func() bool { return v.Lives(t) }, nil
 }
 

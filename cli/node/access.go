@@ -14,6 +14,7 @@ import (
 	"quorumhub/auth"
 	"quorumhub/auth/sequence"
 	"quorumhub/auth/session"
+	"quorumhub/auth/ticket"
 	"quorumhub/configs"
 	"quorumhub/delivery/egress"
 	"quorumhub/hub"
@@ -40,6 +41,7 @@ type accessControl struct {
 	guard   *auth.Guard
 	// sessions keeps who has logged in. It is there even if nobody can.
 	sessions *session.Manager
+	tickets  *ticket.Verifier // what applications and programs have instead of a cookie
 	box      hub.SecretBox
 	// routes returns what the gateway's routes ask for, see web.Server.StepsOfRoutes.
 	routes    func(provider string) ([]auth.Step, bool)
@@ -139,11 +141,12 @@ func (a *accessControl) clientLocked() (*egress.Client, error) {
 }
 
 // wire returns the guard. service is called only when something is recorded, so it may be set later.
-func (a *accessControl) wire(state hub.StateReader, service func() *hub.Service, box hub.SecretBox, node string) (*auth.Guard, error) {
+func (a *accessControl) wire(state hub.StateReader, service func() *hub.Service, box hub.SecretBox, reads ticket.Reads, node string) (*auth.Guard, error) {
 	a.state, a.service, a.box, a.node = state, service, box, node
 	a.sessions = session.NewManager(session.Options{Box: box, State: state, Sessions: func() session.Log { return service() }, Now: time.Now, Log: a.log,
 		Limits:   func() auth.SessionSettings { return a.settings.Load().Sessions },
 		Standing: session.Standing(a.settings.Load, a, time.Now)})
+	a.tickets = &ticket.Verifier{Sealer: ticket.Sealer{Box: box, Now: time.Now}, State: state, Reads: reads, Alive: a.sessions.Alive}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s, asked := a.settings.Load(), a.asked.Load()
@@ -179,6 +182,7 @@ func (a *accessControl) gate(s *auth.Settings, asked *authorities) *auth.Gate {
 	if len(s.IdentityProviders) > 0 {
 		list = append(list, a.sessions.Authenticator())
 	}
+	list = append(list, auth.NewTickets(a.tickets)) // even if nobody can log in any more: what it is must not look like no credentials
 	if m := s.ClientCertificates; m != nil {
 		list = append(list, auth.NewCertificates(*m, now, func(err error) {
 			a.log.Error("cannot read the revocation lists; the last good ones stay in force", "error", err)

@@ -2,8 +2,10 @@ package node
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"quorumhub/auth"
@@ -13,6 +15,7 @@ import (
 	"quorumhub/hub"
 	"quorumhub/web"
 	"quorumhub/web/login"
+	"quorumhub/web/login/broker"
 	"quorumhub/web/login/forward"
 	"quorumhub/web/login/pages"
 )
@@ -56,7 +59,31 @@ func (n *Node) protocols() ([]login.Protocol, error) {
 	proxies := forward.New(forward.Options{PublicURL: url, Processor: a, Sessions: a.sessions, Box: n.keys.Ring(), Claims: nonceClaims{a.service}, Now: time.Now,
 		Challenges: n.guard.Challenges, Idle: func() time.Duration { return a.settings.Load().Sessions.Idle },
 		Providers: func() []auth.ServiceProvider { return a.providersOf(forward.Name) }})
-	return []login.Protocol{own, proxies}, nil
+	applications, err := broker.New(broker.Options{PublicURL: strings.TrimSuffix(url, "/"), Settings: a.settings.Load, Keys: signingKeys{n}, Verifier: a.tickets,
+		Service: a.service, Reads: n.raft, Sessions: a.sessions, Challenges: n.guard.Challenges, Now: time.Now})
+	if err != nil {
+		return nil, err
+	}
+	return []login.Protocol{own, proxies, applications}, nil
+}
+
+// signingKeys are those of ID tokens. They are the keys of the gateway's tokens, and rotated with the sealing keys.
+type signingKeys struct{ *Node }
+
+// TokenKeys implements broker.Keys.
+func (k signingKeys) TokenKeys() []*ecdsa.PrivateKey { return k.keys.Ring().TokenKeys() }
+
+// FormerTokenKeys implements broker.Keys.
+func (k signingKeys) FormerTokenKeys() (out [][]byte) {
+	now := time.Now()
+	k.store.View(func(s *hub.State) {
+		for _, f := range s.FormerTokenKeys() {
+			if f.Until.After(now) {
+				out = append(out, f.Public)
+			}
+		}
+	})
+	return out
 }
 
 // stepsOfRoutes is web.Server.StepsOfRoutes, once there is a server.

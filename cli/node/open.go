@@ -248,7 +248,7 @@ func (n *Node) newService(namer *hub.TopicNamer) (guard *auth.Guard, err error) 
 	}
 	if n.access != nil {
 		n.access.routes = n.stepsOfRoutes
-		guard, err = n.access.wire(n.store, func() *hub.Service { return n.service }, n.keys.Ring(), n.raft.ID())
+		guard, err = n.access.wire(n.store, func() *hub.Service { return n.service }, n.keys.Ring(), n.raft, n.raft.ID())
 		if err != nil {
 			return nil, err
 		}

@@ -42,7 +42,7 @@ func (t *Terminal) Run(ctx context.Context, every time.Duration, by Order, read 
 	if _, err := io.WriteString(t.Out, enter); err != nil {
 		return err
 	}
-	defer io.WriteString(t.Out, leave)
+	defer func() { _, _ = io.WriteString(t.Out, leave) }() // whoever reads it is gone if it fails
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for trouble := error(nil); ; {

@@ -2,6 +2,10 @@ package identity_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -11,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/lestrrat-go/jwx/v3/jwk"
 
 	"quorumhub/auth"
 	"quorumhub/auth/oidc"
@@ -142,6 +148,68 @@ func TestLoginWithRealProviders(t *testing.T) {
 			evil := b.Go(t, p.EndSession(who.IDToken, "https://evil.example/", "back"), func(u *url.URL) bool { return u.Host == "evil.example" })
 			if evil.URL.Host == "evil.example" || evil.Status < 400 {
 				t.Errorf("logged out to another place: %s", evil)
+			}
+		})
+	}
+}
+
+// The hub proves who it is in each way that there is, as a certified provider understands it.
+func TestRealClientAuthentication(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := jwk.Import(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]any{"kid": "hub-1", "alg": "ES256", "use": "sig"} {
+		if err := public.Set(name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set, err := json.Marshal(map[string]any{"keys": []any{public}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for method, change := range map[string]func(*oidc.Options){
+		"client_secret_basic": nil,
+		"client_secret_post":  func(o *oidc.Options) { o.Auth = "client_secret_post" },
+		"private_key_jwt":     func(o *oidc.Options) { o.Secret, o.Key, o.KeyAlgorithm, o.KeyID = nil, key, "ES256", "hub-1" },
+		"none":                func(o *oidc.Options) { o.Secret = nil },
+	} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			c := idp.Client{ID: clientID, Secret: secret, Redirects: []string{callback}, Auth: method}
+			if method == "private_key_jwt" {
+				c.Keys = set
+			}
+			real := idp.Panva(t, c, 0)
+			if _, err := logIn(t, idp.NewBrowser(t), at(t, real, change), "ada", sequence.Start{}, nil); err != nil {
+				t.Error(err)
+			}
+			if method == "none" {
+				return
+			}
+			// The wrong secret, or key, is trouble of the hub's and no refusal of the person.
+			other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wrong := at(t, real, func(o *oidc.Options) {
+				if change != nil {
+					change(o)
+				}
+				if o.Key != nil {
+					o.Key = other
+				} else {
+					o.Secret = []byte("another secret")
+				}
+			})
+			var refused *auth.RefusalError
+			if _, err := logIn(t, idp.NewBrowser(t), wrong, "ada", sequence.Start{}, nil); !errors.Is(err, auth.ErrUnavailable) || errors.As(err, &refused) {
+				t.Errorf("with wrong credentials: %v", err)
 			}
 		})
 	}

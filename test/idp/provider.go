@@ -39,6 +39,9 @@ type Client struct {
 	Redirects, Logouts []string
 	// BackChannel is where it wants logout tokens; empty: nowhere. Only Panva sends them.
 	BackChannel string
+	// Auth is how it authenticates, as in discovery, and Keys its public ones, a JWK set; empty: by the secret. For Panva only.
+	Auth string
+	Keys json.RawMessage
 }
 
 // Zitadel starts a provider made with zitadel/oidc, which ends with the test. People log in as test-user2 with the password verysecure;
@@ -69,7 +72,11 @@ func Panva(tb testing.TB, c Client, skew time.Duration) *Provider {
 		unavailable(tb, "the npm package oidc-provider is not installed (make deps)")
 	}
 	return begin(tb, func(listen string) *exec.Cmd {
-		people, err := json.Marshal(map[string]any{"redirects": c.Redirects, "logouts": c.Logouts, "backchannel": c.BackChannel, "listen": listen, "skew": skew.Seconds()})
+		about := map[string]any{"redirects": c.Redirects, "logouts": c.Logouts, "backchannel": c.BackChannel, "listen": listen, "skew": skew.Seconds(), "auth": c.Auth}
+		if c.Keys != nil {
+			about["jwks"] = c.Keys
+		}
+		people, err := json.Marshal(about)
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -149,7 +149,7 @@ type cluster struct {
 }
 
 // three starts a cluster whose requests go to one node after another.
-func three(t *testing.T, settings func(url string) string) *cluster {
+func three(t *testing.T, settings func(url string) string, more ...hubtest.Settings) *cluster {
 	t.Helper()
 	c := &cluster{}
 	addrs, err := hubtest.FreeAddrs(6)
@@ -195,6 +195,9 @@ func three(t *testing.T, settings func(url string) string) *cluster {
 		n.Place(fmt.Sprintf("node-%d", i+1), addrs[i], addrs[3+i])
 		n.Settings = n.Settings.With(hubtest.Settings{"http.public_url": c.url, "cluster.peers": peers, "cluster.token": "ohmuayaiqu3sheiGh5oo", "secrets.key_file": keyFile,
 			"auth.mode": "required", "auth.file": file, "auth.egress.mode": "dev-loopback", "http.trusted_proxies": []string{"127.0.0.1/32"}})
+		for _, m := range more {
+			n.Settings = n.Settings.With(m)
+		}
 		c.nodes = append(c.nodes, n)
 		n.ShowLogOnFailure(t)
 		t.Cleanup(func() {

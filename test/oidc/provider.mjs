@@ -2,8 +2,9 @@
 //
 //   node provider.mjs CLIENT SECRET AUDIENCE SCOPES [JSON]
 //
-// JSON is about people: {"redirects": [...], "logouts": [...], "backchannel": URL, "listen": "127.0.0.1:0", "skew": SECONDS}. Anybody
-// may log in by any name, which is the subject; the password does not matter. The clock is wrong by skew.
+// JSON is about people: {"redirects": [...], "logouts": [...], "backchannel": URL, "listen": "127.0.0.1:0", "skew": SECONDS, "auth":
+// METHOD, "jwks": {...}}. Anybody may log in by any name, which is the subject; the password does not matter. The clock is wrong by
+// skew. auth is how the client authenticates, with keys for private_key_jwt.
 //
 // It prints its issuer once it listens, and exits when standard input is closed.
 import { createServer } from 'node:http';
@@ -27,6 +28,8 @@ server.listen(Number(port), host, () => {
       grant_types: people ? ['authorization_code'] : ['client_credentials'],
       response_types: people ? ['code'] : [],
       redirect_uris: people?.redirects ?? [],
+      ...(people?.auth && { token_endpoint_auth_method: people.auth }),
+      ...(people?.jwks && { jwks: people.jwks }),
       ...(people?.logouts && { post_logout_redirect_uris: people.logouts }),
       ...(people?.backchannel && { backchannel_logout_uri: people.backchannel, backchannel_logout_session_required: true }),
     }],

@@ -45,8 +45,10 @@ type badge struct {
 // funcs are the functions of all templates.
 func (c *Console) funcs() template.FuncMap {
 	return template.FuncMap{
-		"asset":      func(name string) string { return c.Base + "/console/static/" + c.assets.hashed[name] },
-		"at":         c.link,
+		"asset": func(name string) string { return c.Base + "/console/static/" + c.assets.hashed[name] },
+		"at":    c.link,
+		// beside is for pages of the hub that are not the console\'s.
+		"beside":     func(path string) string { return c.Base + path },
 		"dict":       dict,
 		"badge":      func(s state, text string) badge { return badge{s, text} },
 		"count":      count,

@@ -43,7 +43,11 @@ func (c *Console) tell(w http.ResponseWriter, to string, f flash) {
 		f.Text = f.Text[:len(f.Text)-n]
 	}
 	f.Index = c.Ports.Written()
-	text, _ := json.Marshal(f) // strings and numbers always encode
+	text, err := json.Marshal(f)
+	if err != nil {
+		panic(err) // strings and numbers always encode
+	}
+	//nolint:gosec // it holds no secret, and hubs with plain HTTP need it, too
 	http.SetCookie(w, &http.Cookie{Name: flashCookie, Value: base64.RawURLEncoding.EncodeToString(text), Path: c.Base + "/console",
 		MaxAge: 60, HttpOnly: true, SameSite: http.SameSiteStrictMode})
 	c.redirect(w, to)
@@ -56,6 +60,7 @@ func (c *Console) takeFlash(w http.ResponseWriter, r *http.Request) *flash {
 	if err != nil || r.Method != http.MethodGet {
 		return nil
 	}
+	//nolint:gosec // likewise
 	http.SetCookie(w, &http.Cookie{Name: flashCookie, Path: c.Base + "/console", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteStrictMode})
 	text, err := base64.RawURLEncoding.DecodeString(cookie.Value)
 	f := new(flash)

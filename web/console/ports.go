@@ -41,6 +41,8 @@ type Viewer struct {
 	Name string
 	// ID is its principal's ID, empty for nobody.
 	ID string
+	// Session says that it has logged in, and so can log out.
+	Session bool
 	// Operator sees what others own. So does everybody on a hub that asks for no credentials.
 	Operator bool
 }

@@ -18,7 +18,7 @@ func TestReturnPath(t *testing.T) {
 	}
 	base, _ := url.Parse("https://hub.example.org/login")
 	for _, to := range []string{
-		"", "login", "//evil.example", "///evil.example", "////evil.example", "https://evil.example", "https:evil.example", "http:/evil.example",
+		"", "login", "//", "//evil.example", "///evil.example", "////evil.example", "https://evil.example", "https:evil.example", "http:/evil.example",
 		"javascript:alert(1)", "data:text/html,x", `\\evil.example`, `/\evil.example`, `/\/evil.example`, `\/evil.example`, "/\t/evil.example", "/\n/evil.example",
 		"/\r\nSet-Cookie: x=1", "\t//evil.example", " //evil.example", "/ /evil.example", "/.//evil.example", "/..//evil.example", "/%2e%2e//evil.example",
 		"/%2F/evil.example", "/%2Fevil.example", "/%5Cevil.example", "/%5c%5cevil.example", "/a/%0d%0aLocation:x", "/%09/evil.example", "/a//b", "/%00", "/\x7f", "/é",
@@ -41,4 +41,21 @@ func TestWantsPage(t *testing.T) {
 			t.Errorf("Accept: %q: got %v, want %v", accept, got, want)
 		}
 	}
+}
+
+// FuzzReturnPath: what is taken for a path of the hub leads to the hub.
+func FuzzReturnPath(f *testing.F) {
+	for _, to := range []string{"/", "/a?b=c", "//evil.example", `/\evil.example`, "/%2F/evil.example", "/..//evil.example", "https:evil.example"} {
+		f.Add(to)
+	}
+	base, _ := url.Parse("https://hub.example.org/login?x=y")
+	f.Fuzz(func(t *testing.T, to string) {
+		if !login.ReturnPath(to) {
+			return
+		}
+		u, err := base.Parse(to)
+		if err != nil || u.Host != base.Host || u.Scheme != base.Scheme || u.User != nil || strings.HasPrefix(u.Path, "//") || strings.ContainsAny(to, "\\\t\r\n") {
+			t.Fatalf("%q leads to %v, %v", to, u, err)
+		}
+	})
 }

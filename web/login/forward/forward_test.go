@@ -391,3 +391,47 @@ func TestForwardAuthLargePrincipal(t *testing.T) {
 		t.Errorf("got %d: %v", r.StatusCode, r.Header)
 	}
 }
+
+// TestForwardAuthTakesTicketsWhereItIsAsked: a proxy that asks about the path of tickets, too, needs no rule for it.
+func TestForwardAuthTakesTicketsWhereItIsAsked(t *testing.T) {
+	w := newWorld(t)
+	first := w.send("/auth/forward", asked("GET", "https://wiki.example.org/a?b=c"))
+	ticket := w.ticket(first)
+	r := w.send("/auth/forward", asked("GET", "https://wiki.example.org"+ticket), first.Cookies()...)
+	if r.StatusCode != http.StatusSeeOther || r.Header.Get("Location") != "/a?b=c" || len(r.Cookies()) != 1 {
+		t.Fatalf("got %d to %q: %s", r.StatusCode, r.Header.Get("Location"), text(r))
+	}
+	if r := w.send("/auth/forward", asked("GET", "https://wiki.example.org/a"), r.Cookies()...); r.StatusCode != http.StatusOK {
+		t.Errorf("with its cookie: got %d", r.StatusCode)
+	}
+	if r := w.send("/auth/forward", asked("GET", "https://wiki.example.org"+ticket), first.Cookies()...); r.StatusCode != http.StatusBadRequest {
+		t.Errorf("a second use: got %d", r.StatusCode)
+	}
+}
+
+// FuzzForwardAuth: whatever a proxy passes on, nobody is named without a session, and nobody is sent anywhere but to the hub.
+func FuzzForwardAuth(f *testing.F) {
+	f.Add("GET", "https", "wiki.example.org", "/page?x=1", "text/html")
+	f.Add("GET", "https", "wiki.example.org@evil.example", "/", "text/html")
+	f.Add("GET", "https", "wiki.example.org", "//evil.example/%2e%2e/\\x", "text/html")
+	f.Add("POST", "http", "127.0.0.1:8081", "/.quorumhub/session?ticket=AAAA", "*/*")
+	f.Fuzz(func(t *testing.T, method, proto, host, uri, accept string) {
+		w := newWorld(t)
+		r := w.send("/auth/forward", http.Header{"X-Forwarded-Method": {method}, "X-Forwarded-Proto": {proto}, "X-Forwarded-Host": {host}, "X-Forwarded-Uri": {uri}, "Accept": {accept}})
+		if r.StatusCode == http.StatusOK || r.Header.Get("X-Principal-Id") != "" {
+			t.Fatalf("got %d, %v", r.StatusCode, r.Header)
+		}
+		at := r.Header.Get("Location")
+		if at == "" {
+			return
+		}
+		u, err := url.Parse(at)
+		if err != nil || u.Scheme != "https" || u.Host != "hub.example.org" || u.Path != "/auth/login" {
+			t.Fatalf("sent to %q", at)
+		}
+		to, err := url.Parse(u.Query().Get("to"))
+		if err != nil || to.Host != host && !strings.EqualFold(to.Host, host) || to.User != nil {
+			t.Fatalf("comes back to %q, from %q", u.Query().Get("to"), host)
+		}
+	})
+}

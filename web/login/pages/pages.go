@@ -126,8 +126,9 @@ func (p *Protocol) Provider(r *http.Request, _ *sequence.Request) (string, error
 
 // Respond implements login.Protocol.
 func (p *Protocol) Respond(w http.ResponseWriter, r *http.Request, res *sequence.Result) {
-	if res.Status == sequence.Initial { // a program, without credentials
-		login.Demand(w, r, p.base, res.Return, res.Challenges)
+	if res.Status == sequence.Initial { // without credentials, and there is nothing that a person could do
+		login.Fail(w, r, &problem.Details{Status: http.StatusUnauthorized, Code: "unauthenticated", Challenges: res.Challenges,
+			Detail: "nobody can log in here with a browser now; programs send credentials"})
 		return
 	}
 	if res.Status != sequence.Authenticated {

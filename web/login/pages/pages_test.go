@@ -140,6 +140,15 @@ func TestLoginGoesOnHere(t *testing.T) {
 	if r, _ := w.send("GET", "/login?sp=gateway:staff&return=/hub/x", nil); r.StatusCode != http.StatusSeeOther {
 		t.Errorf("a route of the gateway: got %d", r.StatusCode)
 	}
+	w.result = &sequence.Result{Status: sequence.Initial, Challenges: []string{"Bearer"}}
+	for _, accept := range []string{"text/html", "application/json"} {
+		if r, body := w.send("GET", "/login", nil, "Accept", accept); r.StatusCode != http.StatusUnauthorized || r.Header.Get("Www-Authenticate") != "Bearer" {
+			t.Errorf("where nobody can act, %s: got %d to %q: %s", accept, r.StatusCode, r.Header.Get("Location"), body)
+		}
+		if q := w.asked[len(w.asked)-1]; q.Interactive != (accept == "text/html") {
+			t.Errorf("%s: asked %+v", accept, q)
+		}
+	}
 	w.result = &sequence.Result{Status: sequence.Failed, Err: &auth.RefusalError{Reason: "no"}}
 	if r, body := w.send("GET", "/login?sp=payroll&return=/hub/x", nil); r.StatusCode != http.StatusForbidden || !strings.Contains(body, `href="/hub/login?return=%2Fhub%2Fx&amp;sp=payroll"`) {
 		t.Errorf("refused: got %d: %s", r.StatusCode, body)
