@@ -146,7 +146,7 @@ func TestConsoleActsOnAllThatMatches(t *testing.T) {
 		t.Errorf("the form does not say how many were counted: %s", body)
 	}
 	body, w := f.does(t, "/dead-letters/replay", 303, "status", "404", "subscription", "s-2", "expect", "100", "confirm", "yes")
-	shows(t, body, "100 dead letters will be replayed.", "100 dead letters wait for its turn", "0 of 100 have been tried", "replaying")
+	shows(t, body, "100 dead letters will be replayed.", "100 dead letters wait for its turn", "0 of 100 are through", "replaying")
 	if n := f.replaying(); n != 100 {
 		t.Errorf("%d are marked, not only those of the page", n)
 	}
@@ -157,7 +157,13 @@ func TestConsoleActsOnAllThatMatches(t *testing.T) {
 		results.Results = append(results.Results, &hubpb.ReplayResult{Letter: i, Delivered: i%2 == 0, Attempt: &hubpb.Attempt{Status: 404, Reason: "http-status"}})
 	}
 	f.ledger.must(t, &hubpb.Event{Kind: &hubpb.Event_DeadLettersReplayed{DeadLettersReplayed: results}})
-	shows(t, f.page(t, progress), "60 of 100 have been tried", "of 70")
+	shows(t, f.page(t, progress), "60 of 100 are through", "of 70")
+	rest := &hubpb.DeadLettersReplayed{}
+	for i := uint64(62); i < 102; i++ {
+		rest.Results = append(rest.Results, &hubpb.ReplayResult{Letter: i}) // not tried: the endpoint stayed down
+	}
+	f.ledger.must(t, &hubpb.Event{Kind: &hubpb.Event_DeadLettersReplayed{DeadLettersReplayed: rest}})
+	shows(t, f.page(t, progress), "The replay is done.", "None of the 100 waits any more", "or were not tried because their endpoint stayed down", "of 70")
 	if sub, _ := f.sub(t, 2); sub.Cursor.Failures != 0 {
 		t.Errorf("replays count as failures: %+v", sub.Cursor)
 	}

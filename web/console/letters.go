@@ -48,7 +48,7 @@ type lettersView struct {
 	Ended   int
 	Bytes   uint64
 	Total   int
-	// Of is how many were to be replayed, if the page came from that; and Again how many of these have failed again.
+	// Of is how many were to be replayed, if the page came from that, and Gone how many of these wait no more.
 	Of, Gone int
 	Acts     bool
 	Export   string
@@ -232,7 +232,7 @@ func (c *Console) ReplayLetters(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ask := confirm{Title: "Replay " + plural(n.Matched, "dead letter"), Back: "/dead-letters" + l.url(), Button: "Replay " + plural(n.Matched, "dead letter"),
-		Lead:  fmt.Sprintf("Each is sent once more to its subscription, marked as a replay: its order, its place and its failures in a row do not change. Those that are acknowledged are removed; the others stay, with the attempt added."),
+		Lead:  "Each is sent once more to its subscription, marked as a replay: its order, its place and its failures in a row do not change. Those that are acknowledged are removed; the others stay, with the attempt added. An endpoint that is down three times in a row gets no more of them.",
 		Facts: l.facts()}
 	if n.Ended > 0 {
 		ask.Facts = append(ask.Facts, fmt.Sprintf("%s cannot be replayed, because the subscription has ended.", plural(n.Ended, "of them", "of them")))
@@ -315,7 +315,7 @@ type letterView struct {
 // Letter shows one dead letter with its attempts and content.
 func (c *Console) Letter(w http.ResponseWriter, r *http.Request) {
 	id := idInPath(r, "/dead-letters/")
-	c.show(w, r, sheet{template: "letter", section: "letters", personal: true, build: func(ctx context.Context) (*content, error) {
+	c.show(w, r, sheet{template: "letter", section: "letters", build: func(ctx context.Context) (*content, error) {
 		d, m, err := c.Ports.Letter(ctx, id)
 		if err != nil {
 			return nil, err

@@ -177,7 +177,7 @@ func (c *Console) Message(w http.ResponseWriter, r *http.Request) {
 		}
 		after = n
 	}
-	c.show(w, r, sheet{template: "message", section: "messages", personal: true, fragments: []string{"message-way"}, build: func(ctx context.Context) (*content, error) {
+	c.show(w, r, sheet{template: "message", section: "messages", fragments: []string{"message-way"}, build: func(ctx context.Context) (*content, error) {
 		m, t, err := c.Ports.Message(ctx, id)
 		if err != nil {
 			return nil, err
