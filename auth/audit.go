@@ -130,3 +130,14 @@ func (g *Guard) line(ctx context.Context, c *Caller, a *act, notes []any, outcom
 	}
 	g.log.LogAttrs(ctx, slog.LevelInfo, "audit", attrs...)
 }
+
+// Entered audits that a caller has logged in or out, with names and values about it.
+func (g *Guard) Entered(ctx context.Context, c *Caller, action string, notes ...string) {
+	object := make([]any, 0, len(notes)/2)
+	for i := 0; i+1 < len(notes); i += 2 {
+		object = append(object, slog.String(notes[i], clip(notes[i+1])))
+	}
+	g.log.LogAttrs(ctx, slog.LevelInfo, "audit", slog.String("actor", c.Principal.ID), slog.String("name", clip(c.Principal.Subject)), slog.String("action", action),
+		slog.Group("object", object...), slog.String("outcome", outcomeDone), slog.String("correlation_id", c.CorrelationID), slog.String("address", c.Address),
+		slog.String("node", g.node))
+}

@@ -24,6 +24,8 @@ type Request struct {
 	// Settle is set by an authenticator whose credentials are for one use. Call it when the caller is known to be allowed what it
 	// asks and before doing it; a *RefusalError means that they were used before.
 	Settle func(context.Context) error
+	// SetCookie is called by an authenticator whose credentials are to be replaced in the client's hands. nil: that cannot be done now.
+	SetCookie func(*http.Cookie)
 
 	original *Request // see Request.Shared
 }

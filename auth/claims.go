@@ -56,15 +56,48 @@ func (m *ClaimMapping) check() error {
 	return nil
 }
 
+// Principal returns whom claims name, which the issuer of this name has vouched for: issuer:<issuer>/<subject>. The error is a
+// *RefusalError. Numbers in claims should be json.Number.
+func (m *ClaimMapping) Principal(method Method, issuer string, claims map[string]any) (*Principal, error) {
+	p, err := m.principal(method, issuer, claims)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.checkID()
+}
+
+func (m *ClaimMapping) principal(method Method, issuer string, c tokenClaims) (*Principal, error) {
+	p := &Principal{Method: method, Authority: issuer}
+	for _, f := range []struct {
+		field    *string
+		pointers []string
+	}{{&p.Subject, m.Subject}, {&p.Client, m.Client}, {&p.User, m.User}} {
+		var err error
+		if *f.field, err = m.first(method, c, f.pointers); err != nil {
+			return nil, err
+		}
+	}
+	if p.Subject == "" {
+		return nil, refuse(method, "%s is missing, which names the caller", m.Subject[0])
+	}
+	p.ID = identity("issuer:"+issuer, p.Subject)
+	p.Scopes = m.words(c, m.Scopes)
+	p.Roles = m.words(c, m.Roles)
+	return p, nil
+}
+
+// Claim resolves a JSON pointer (RFC 6901) through objects; nil if it leads nowhere.
+func Claim(claims map[string]any, pointer string) any { return lookup(claims, pointer) }
+
 // first returns the string at the first pointer that resolves.
-func (m *ClaimMapping) first(c tokenClaims, pointers []string) (string, error) {
+func (m *ClaimMapping) first(method Method, c tokenClaims, pointers []string) (string, error) {
 	for _, p := range pointers {
 		switch v := lookup(c, p).(type) {
 		case nil:
 		case string:
 			return v, nil
 		default:
-			return "", refuse(MethodToken, "claim %s is not a string", p)
+			return "", refuse(method, "claim %s is not a string", p)
 		}
 	}
 	return "", nil

@@ -142,12 +142,19 @@ func (g *Guard) Demand(name string, steps []Step) (*Demand, error) {
 	return d, err
 }
 
+// DemandFor returns how callers must prove who they are to a service provider of auth.file. There may be none of that name at times,
+// see InForce.
+func (g *Guard) DemandFor(provider string) *Demand {
+	return &Demand{guard: g, name: provider, provider: true}
+}
+
 // Demand is a Way by the authenticators in force. Safe for concurrent use.
 type Demand struct {
-	guard *Guard
-	name  string
-	steps []Step
-	known atomic.Pointer[wayAt]
+	guard    *Guard
+	name     string
+	provider bool // name is a service provider's
+	steps    []Step
+	known    atomic.Pointer[wayAt]
 }
 
 type wayAt struct {
@@ -161,9 +168,12 @@ func (d *Demand) now() (*Way, error) {
 	at := d.known.Load()
 	if at == nil || at.gate != gate {
 		at = &wayAt{gate: gate}
-		if d.steps == nil {
+		switch {
+		case d.provider:
+			at.way, at.err = gate.forProvider(d.name)
+		case d.steps == nil:
 			at.way, at.err = gate.Way(d.name)
-		} else {
+		default:
 			at.way, at.err = gate.Sequence(d.steps)
 		}
 		d.known.Store(at)
@@ -178,6 +188,15 @@ func (d *Demand) Authenticate(ctx context.Context, r *Request) (*Principal, erro
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return way.Authenticate(ctx, r)
+}
+
+// StepsOf is Settings.StepsOf of the settings in force.
+func (g *Guard) StepsOf(name string) ([]Step, bool) { return g.gate().settings.StepsOf(name) }
+
+// InForce reports whether the authenticators in force have all that the demand names.
+func (d *Demand) InForce() bool {
+	_, err := d.now()
+	return err == nil
 }
 
 // Acts reports whether some step can be passed by somebody who acts, see Way.Acts.
@@ -214,6 +233,14 @@ func (g *Guard) Revision() *Revision {
 
 // CheckRule reports the first mistake in a rule, and whether auth.file leaves it open whom it names.
 func (g *Guard) CheckRule(r *Rule) error { return g.rules().settings.CheckRule(r) }
+
+// Linked returns all IDs of the principal with an ID, which is among them: links in auth.file may say that several are one.
+func (g *Guard) Linked(id string) []string {
+	if ids := g.gate().links[id]; ids != nil {
+		return slices.Clone(ids)
+	}
+	return []string{id}
+}
 
 // FromFile reports whether auth.file defines a rule of this name.
 func (g *Guard) FromFile(name string) bool { return g.rules().fromFile(name) }

@@ -3,6 +3,7 @@ package auth
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -44,19 +45,24 @@ type IdentityProvider struct {
 	file string // of its own; empty: it is in auth.file
 }
 
-// ClientKey is a private key by which the hub authenticates at a provider (RFC 7523).
-type ClientKey struct {
-	File      string `yaml:"file"` // PEM, PKCS #8
-	ID        string `yaml:"id"`   // kid; may be empty
-	Algorithm string `yaml:"algorithm"`
-}
-
 // IdentityClaims maps the claims of an ID token. User may be a name that its holder has chosen: rules that compare it say so by
 // naming the provider.
 type IdentityClaims struct {
 	ClaimMapping `yaml:",inline"`
 	// Name is what pages call somebody. Default: /name.
 	Name Pointers `yaml:"name"`
+}
+
+// Wanted returns the claims that the settings ask for by name: roles and scopes that are not the usual ones.
+func (c *IdentityClaims) Wanted() (out []string) {
+	var usual ClaimMapping
+	usual.setDefaults()
+	for _, of := range [][2][]string{{c.Roles, usual.Roles}, {c.Scopes, usual.Scopes}, {c.Client, usual.Client}} {
+		if !slices.Equal(of[0], of[1]) {
+			out = append(out, of[0]...)
+		}
+	}
+	return out
 }
 
 // LocalAccount is an account of KindLocal. Its principal is local/<name>.
@@ -203,6 +209,22 @@ func (s *Settings) IdentityProvider(name string) (*IdentityProvider, bool) {
 		}
 	}
 	return nil, false
+}
+
+// HasAuthenticator reports whether sequences could name an authenticator. A provider of KindLocal that is not enabled is none.
+func (s *Settings) HasAuthenticator(name string) bool {
+	if p, ok := s.IdentityProvider(name); ok {
+		return p.Kind != KindLocal || p.Enabled
+	}
+	_, ok := s.authenticators()[name]
+	return ok
+}
+
+// HasLocalAccount reports whether somebody may log in with an account of KindLocal.
+func (s *Settings) HasLocalAccount(name string) bool {
+	return slices.ContainsFunc(s.IdentityProviders, func(p IdentityProvider) bool {
+		return p.Kind == KindLocal && p.Enabled && slices.ContainsFunc(p.Accounts, func(a LocalAccount) bool { return a.Name == name })
+	})
 }
 
 // ServiceProvider returns a provider by its name.

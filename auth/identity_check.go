@@ -19,26 +19,8 @@ func (s *Settings) checkIdentity() error {
 	accounts := map[string]string{}
 	for i := range s.IdentityProviders {
 		p := &s.IdentityProviders[i]
-		where := place("identity_providers", i, p.Name, p.file)
-		if err := p.check(); err != nil {
-			return fmt.Errorf("%s: %w", where, err)
-		}
-		if names[p.Name] {
-			return fmt.Errorf("%s: duplicate name", where)
-		}
-		names[p.Name] = true
-		if err := s.checkNamesake(p); err != nil {
-			return fmt.Errorf("%s: %w", where, err)
-		}
-		if other, twice := clients[p.Issuer+" "+p.ClientID]; twice && p.Kind == KindOIDC {
-			return fmt.Errorf("%s: is client %q of %s, as %s is; expected one name for it", where, clip(p.ClientID), clip(p.Issuer), other)
-		}
-		clients[p.Issuer+" "+p.ClientID] = p.Name
-		for j := range p.Accounts {
-			if other, twice := accounts[p.Accounts[j].Name]; twice {
-				return fmt.Errorf("%s: accounts[%d]: %q is also an account of %s; expected each name once", where, j, p.Accounts[j].Name, other)
-			}
-			accounts[p.Accounts[j].Name] = p.Name
+		if err := s.checkProvider(p, names, clients, accounts); err != nil {
+			return placed("identity_providers", i, p.Name, p.file, err)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Sequences)) {
@@ -55,8 +37,8 @@ func (s *Settings) checkIdentity() error {
 	return nil
 }
 
-// place names an item of a list for an error, as others in auth.file; one that has a file of its own by that.
-func place(list string, i int, name, file string) string {
+// placed says which item of a list has a mistake, as elsewhere in auth.file; one that has a file of its own by that.
+func placed(list string, i int, name, file string, err error) error {
 	out := fmt.Sprintf("%s[%d]", list, i)
 	if file != "" {
 		out = file
@@ -64,7 +46,35 @@ func place(list string, i int, name, file string) string {
 	if name != "" {
 		out += " (" + clip(name) + ")"
 	}
-	return out
+	if err = fmt.Errorf("%s: %w", out, err); file != "" {
+		return &fileError{err}
+	}
+	return err
+}
+
+// checkProvider checks an identity provider, and that it does not take what another one has: a name, a client, or accounts.
+func (s *Settings) checkProvider(p *IdentityProvider, names map[string]bool, clients, accounts map[string]string) error {
+	if err := p.check(); err != nil {
+		return err
+	}
+	if names[p.Name] {
+		return fmt.Errorf("duplicate name")
+	}
+	names[p.Name] = true
+	if err := s.checkNamesake(p); err != nil {
+		return err
+	}
+	if other, twice := clients[p.Issuer+" "+p.ClientID]; twice && p.Kind == KindOIDC {
+		return fmt.Errorf("is client %q of %s, as %s is; expected one name for it", clip(p.ClientID), clip(p.Issuer), other)
+	}
+	clients[p.Issuer+" "+p.ClientID] = p.Name
+	for j := range p.Accounts {
+		if other, twice := accounts[p.Accounts[j].Name]; twice {
+			return fmt.Errorf("accounts[%d]: %q is also an account of %s; expected each name once", j, p.Accounts[j].Name, other)
+		}
+		accounts[p.Accounts[j].Name] = p.Name
+	}
+	return nil
 }
 
 // checkNamesake checks what else has the name of an identity provider. An issuer may: then tokens and logins of one provider name the
@@ -174,11 +184,8 @@ func (p *IdentityProvider) checkClientAuth() error {
 		return fmt.Errorf("client_key: expected file, the private key in PEM")
 	}
 	if key {
-		if p.ClientKey.Algorithm == "" {
-			p.ClientKey.Algorithm = "RS256"
-		}
-		if !slices.Contains(signatureAlgorithms[:], p.ClientKey.Algorithm) {
-			return fmt.Errorf("client_key.algorithm: %q; expected one of %s", clip(p.ClientKey.Algorithm), strings.Join(signatureAlgorithms[:], ", "))
+		if err := p.ClientKey.check(); err != nil {
+			return fmt.Errorf("client_key.%w", err)
 		}
 	}
 	if p.ClientAuth == "" {
@@ -311,39 +318,45 @@ func (s *Settings) checkSequence(name string, q Sequence) error {
 }
 
 func (s *Settings) checkServiceProviders() error {
-	names, hosts, clients := map[string]bool{}, map[string]string{}, map[string]string{}
-	api := ""
+	taken := map[string]string{} // what only one provider may have, and which has it
 	for i := range s.ServiceProviders {
 		p := &s.ServiceProviders[i]
-		where := place("service_providers", i, p.Name, p.file)
-		if err := p.check(s.protocols); err != nil {
-			return fmt.Errorf("%s: %w", where, err)
+		if err := s.checkServiceProvider(p, taken); err != nil {
+			return placed("service_providers", i, p.Name, p.file, err)
 		}
-		if _, ok := s.StepsOf(p.Sequence); !ok {
-			all := append(slices.Sorted(maps.Keys(s.Sequences)), slices.Sorted(maps.Keys(s.authenticators()))...)
-			return fmt.Errorf("%s: sequence: %q; expected one of %s", where, clip(p.Sequence), strings.Join(all, ", "))
+	}
+	return nil
+}
+
+func (s *Settings) checkServiceProvider(p *ServiceProvider, taken map[string]string) error {
+	if err := p.check(s.protocols); err != nil {
+		return err
+	}
+	if _, ok := s.StepsOf(p.Sequence); !ok {
+		all := append(slices.Sorted(maps.Keys(s.Sequences)), slices.Sorted(maps.Keys(s.authenticators()))...)
+		return fmt.Errorf("sequence: %q; expected one of %s", clip(p.Sequence), strings.Join(all, ", "))
+	}
+	take := func(key string) (other string, twice bool) {
+		other, twice = taken[key]
+		taken[key] = p.Name
+		return other, twice
+	}
+	if _, twice := take("name " + p.Name); twice {
+		return fmt.Errorf("duplicate name")
+	}
+	if p.Protocol == ProtocolAPI {
+		if other, twice := take("api"); twice {
+			return fmt.Errorf("protocol: api, as %s has it; the hub has one API", other)
 		}
-		if names[p.Name] {
-			return fmt.Errorf("%s: duplicate name", where)
+	}
+	for _, h := range p.Hosts {
+		if other, twice := take("host " + h); twice {
+			return fmt.Errorf("hosts: %s is also a host of %s; expected each once", h, other)
 		}
-		names[p.Name] = true
-		if p.Protocol == ProtocolAPI {
-			if api != "" {
-				return fmt.Errorf("%s: protocol: api, as %s has it; the hub has one API", where, api)
-			}
-			api = p.Name
-		}
-		for _, h := range p.Hosts {
-			if other, twice := hosts[h]; twice {
-				return fmt.Errorf("%s: hosts: %s is also a host of %s; expected each once", where, h, other)
-			}
-			hosts[h] = p.Name
-		}
-		if p.ClientID != "" {
-			if other, twice := clients[p.ClientID]; twice {
-				return fmt.Errorf("%s: client_id: %q is also %s's; expected each once", where, clip(p.ClientID), other)
-			}
-			clients[p.ClientID] = p.Name
+	}
+	if p.ClientID != "" {
+		if other, twice := take("client " + p.ClientID); twice {
+			return fmt.Errorf("client_id: %q is also %s's; expected each once", clip(p.ClientID), other)
 		}
 	}
 	return nil

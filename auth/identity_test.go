@@ -214,3 +214,29 @@ func TestTOTPSecretFiles(t *testing.T) {
 		t.Errorf("secret files %q, want %s, whose permissions are watched", files, file)
 	}
 }
+
+// FuzzIdentitySettings reads settings of logins: what is accepted names only what there is.
+func FuzzIdentitySettings(f *testing.F) {
+	f.Add(identities)
+	f.Add("sequences: {s: {steps: [{strategy: multi, of: [key, default], retries: -1}]}}")
+	f.Add("identity_providers: [{name: a, kind: oidc, client_secret: [1], claims: {roles: {a: b}}}]\nsessions: {idle: 1ns}")
+	f.Add("service_providers: [{name: a, protocol: oidc, client_id: b, redirect_uris: ['https://[::1'], sequence: key}]")
+	f.Setenv("QUORUMHUB_TEST_SECRET", "a client secret")
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := auth.ParseSettings([]byte(text))
+		if err != nil {
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("an error of several lines: %q", err)
+			}
+			return
+		}
+		for i := range s.ServiceProviders {
+			if steps, ok := s.StepsOf(s.ServiceProviders[i].Sequence); !ok || len(steps) == 0 {
+				t.Errorf("%s has no steps", s.ServiceProviders[i].Name)
+			}
+		}
+		if s.Sessions.Idle <= 0 || s.Sessions.Absolute < s.Sessions.Idle {
+			t.Errorf("sessions %+v", s.Sessions)
+		}
+	})
+}

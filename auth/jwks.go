@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,6 +19,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/lestrrat-go/jwx/v3/jwa"
+	"github.com/lestrrat-go/jwx/v3/jws"
 )
 
 // Limits on what is read from an issuer, and how often.
@@ -29,6 +33,7 @@ const (
 	retryMin        = time.Second
 	retryMax        = 5 * time.Minute
 	unknownKeyPause = 30 * time.Second // between fetches caused by unknown keys
+	issuerKeyPause  = time.Second      // the same, in tokens that the issuer itself has just handed over
 	staleKeys       = 24 * time.Hour   // how long keys stay valid while their issuer does not answer
 )
 
@@ -49,6 +54,7 @@ type KeySet struct {
 	readAt     time.Time // zero: never read
 	err        error     // of the last fetch
 	unknownAt  time.Time // when an unknown key last caused a fetch
+	handedAt   time.Time // the same, in a token from the issuer itself
 	inProgress chan struct{}
 }
 
@@ -109,6 +115,30 @@ func (s *KeySet) Ready() error {
 	return s.readyLocked()
 }
 
+// Await is Ready, but while the keys were never read it has them asked for, at most once a second, and waits for that until ctx ends.
+// Otherwise whoever starts while the issuer is silent would have to wait for the next try, long after the issuer has come back.
+func (s *KeySet) Await(ctx context.Context) error {
+	s.mu.Lock()
+	err, wait := s.readyLocked(), s.inProgress
+	if err != nil && wait == nil && s.now().Sub(s.handedAt) >= issuerKeyPause {
+		done := make(chan struct{})
+		select {
+		case s.wake <- done:
+			s.handedAt, s.inProgress, wait = s.now(), done, done
+		default:
+		}
+	}
+	s.mu.Unlock()
+	if err == nil || wait == nil {
+		return err
+	}
+	select {
+	case <-wait:
+	case <-ctx.Done():
+	}
+	return s.Ready()
+}
+
 func (s *KeySet) readyLocked() error {
 	switch {
 	case s.readAt.IsZero() && s.err != nil:
@@ -124,7 +154,42 @@ func (s *KeySet) readyLocked() error {
 // Keys returns the keys that may have signed a token with the given kid and alg: one, or more if the issuer gave them one kid. It
 // waits for one fetch at most.
 func (s *KeySet) Keys(ctx context.Context, kid, alg string) ([]crypto.PublicKey, error) {
-	keys, wait, err := s.find(kid, alg, true)
+	return s.wait(ctx, kid, alg, &s.unknownAt, unknownKeyPause)
+}
+
+// Verify checks the signature of a JWS in compact form, whose header names kid and alg. direct says that it came from the issuer itself
+// over a connection that the hub opened: then an unknown key causes a fetch whatever strangers have sent. Errors are *RefusalError, or
+// ErrUnavailable (wrapped).
+func (s *KeySet) Verify(ctx context.Context, raw, kid, alg string, direct bool) error {
+	last, pause := &s.unknownAt, unknownKeyPause
+	if direct {
+		last, pause = &s.handedAt, issuerKeyPause
+	}
+	keys, err := s.wait(ctx, kid, alg, last, pause)
+	if err != nil {
+		if trouble := s.trouble(); direct && trouble != nil && !errors.Is(err, ErrUnavailable) {
+			return fmt.Errorf("issuer %s: %w: its keys cannot be read: %w", s.issuer.Name, ErrUnavailable, trouble)
+		}
+		return err
+	}
+	algorithm, _ := jwa.LookupSignatureAlgorithm(alg)
+	for _, key := range keys {
+		if _, err := jws.VerifyCompactFast(key, []byte(raw), algorithm); err == nil {
+			return nil
+		}
+	}
+	return refuse(MethodToken, "invalid signature for issuer %s", s.issuer.Name)
+}
+
+// trouble returns the error of the last fetch.
+func (s *KeySet) trouble() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+func (s *KeySet) wait(ctx context.Context, kid, alg string, last *time.Time, pause time.Duration) ([]crypto.PublicKey, error) {
+	keys, wait, err := s.find(kid, alg, last, pause)
 	if wait == nil {
 		return keys, err
 	}
@@ -133,13 +198,13 @@ func (s *KeySet) Keys(ctx context.Context, kid, alg string) ([]crypto.PublicKey,
 	case <-ctx.Done():
 		return nil, fmt.Errorf("issuer %s: %w: %w", s.issuer.Name, ErrUnavailable, ctx.Err())
 	}
-	keys, _, err = s.find(kid, alg, false)
+	keys, _, err = s.find(kid, alg, nil, 0)
 	return keys, err
 }
 
-// find looks up keys. With mayAsk it starts a fetch for an unknown key, unless there was one recently; wait is closed when the
-// fetch ends.
-func (s *KeySet) find(kid, alg string, mayAsk bool) (_ []crypto.PublicKey, wait <-chan struct{}, _ error) {
+// find looks up keys. With last, when the caller's kind last did so, it starts a fetch for an unknown key, unless that was within pause;
+// wait is closed when the fetch ends.
+func (s *KeySet) find(kid, alg string, last *time.Time, pause time.Duration) (_ []crypto.PublicKey, wait <-chan struct{}, _ error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.readyLocked(); err != nil {
@@ -156,13 +221,13 @@ func (s *KeySet) find(kid, alg string, mayAsk bool) (_ []crypto.PublicKey, wait 
 		return found, nil, nil
 	case len(found) > 1:
 		return nil, nil, refuse(MethodToken, "no kid, and issuer %s has %d keys for %s", s.issuer.Name, len(found), alg)
-	case s.inProgress != nil && mayAsk:
+	case s.inProgress != nil && last != nil:
 		return nil, s.inProgress, nil
-	case mayAsk && s.now().Sub(s.unknownAt) >= unknownKeyPause:
+	case last != nil && s.now().Sub(*last) >= pause:
 		done := make(chan struct{})
 		select {
 		case s.wake <- done:
-			s.unknownAt = s.now()
+			*last = s.now()
 			s.inProgress = done
 			return nil, done, nil
 		default:

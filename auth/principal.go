@@ -75,6 +75,14 @@ func (p *Principal) Again(ctx context.Context) (*Principal, error) {
 	return now, nil
 }
 
+// Lasting returns the principal with a way to check its credential again, see Again. The function may be called at any time and
+// concurrently.
+func (p *Principal) Lasting(again func(context.Context) (*Principal, error)) *Principal {
+	one := *p
+	one.again = again
+	return &one
+}
+
 // MaxIDBytes is the longest ID of a principal.
 const MaxIDBytes = 512
 

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -68,13 +69,22 @@ type Issuer struct {
 // signatureAlgorithms are the ones an issuer may use, all with public keys (RFC 8725 section 3.2).
 var signatureAlgorithms = [...]string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 
-// LoadSettings reads auth.file. Errors name the file and the position in it.
-func LoadSettings(path string) (*Settings, error) {
+// LoadSettings reads auth.file and, unless its name is empty, auth.directory. Errors name the file and the position in it.
+func LoadSettings(path, directory string) (*Settings, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("auth.file: %w", err)
 	}
-	s, err := ParseSettings(text)
+	s := &Settings{}
+	if err = s.decode(text); err == nil && directory != "" {
+		err = s.addDirectory(directory)
+	}
+	if err == nil {
+		err = s.check()
+	}
+	if inDirectory := (*fileError)(nil); errors.As(err, &inDirectory) {
+		return nil, fmt.Errorf("auth.directory: %w", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("auth.file %s: %w", path, err)
 	}
@@ -87,15 +97,23 @@ func ParseSettings(text []byte, known ...Known) (*Settings, error) {
 	for _, k := range known {
 		k(s)
 	}
-	if len(bytes.TrimSpace(text)) > 0 {
-		if err := yaml.UnmarshalWithOptions(text, s, yaml.Strict()); err != nil {
-			return nil, syntax.Explain(text, err)
-		}
+	if err := s.decode(text); err != nil {
+		return nil, err
 	}
 	if err := s.check(); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+func (s *Settings) decode(text []byte) error {
+	if len(bytes.TrimSpace(text)) == 0 {
+		return nil
+	}
+	if err := yaml.UnmarshalWithOptions(text, s, yaml.Strict()); err != nil {
+		return syntax.Explain(text, err)
+	}
+	return nil
 }
 
 func (s *Settings) check() error {

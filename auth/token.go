@@ -14,9 +14,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/lestrrat-go/jwx/v3/jwa"
-	"github.com/lestrrat-go/jwx/v3/jws"
 )
 
 // maxTokenBytes bounds what is decoded before anything is proven.
@@ -96,28 +93,13 @@ func (t *Tokens) Authenticate(ctx context.Context, r *Request) (*Principal, erro
 	if err := r.afford(); err != nil {
 		return nil, err
 	}
-	if err := is.verify(ctx, raw, head); err != nil {
+	if err := is.keys.Verify(ctx, raw, head.Kid, head.Alg, false); err != nil {
 		return nil, err
 	}
 	if _, bound := claims["cnf"]; !bound { // one that is bound depends on the connection, too
 		t.remember(key, p)
 	}
 	return p, nil
-}
-
-// verify checks a token's signature.
-func (is *tokenIssuer) verify(ctx context.Context, raw string, head tokenHeader) error {
-	alg, _ := jwa.LookupSignatureAlgorithm(head.Alg)
-	keys, err := is.keys.Keys(ctx, head.Kid, head.Alg)
-	if err != nil {
-		return err
-	}
-	for _, key := range keys {
-		if _, err := jws.VerifyCompactFast(key, []byte(raw), alg); err == nil {
-			return nil
-		}
-	}
-	return refuse(MethodToken, "invalid signature for issuer %s", is.Name)
 }
 
 func (t *Tokens) remembered(key [sha256.Size]byte) *Principal {
@@ -147,7 +129,7 @@ func (t *Tokens) find(r *http.Request) (raw, cookie string, err error) {
 	case len(given) == 1:
 		scheme, value, _ := strings.Cut(given[0], " ")
 		if strings.EqualFold(scheme, "Bearer") {
-			if value = strings.TrimSpace(value); !strings.HasPrefix(value, apiKeyPrefix) {
+			if value = strings.TrimSpace(value); !strings.HasPrefix(value, apiKeyPrefix) && !strings.HasPrefix(value, TicketPrefix) {
 				return value, "", nil
 			}
 		}
@@ -280,24 +262,11 @@ func (is *tokenIssuer) checkBinding(c tokenClaims, r *http.Request) error {
 }
 
 func (is *tokenIssuer) principal(c tokenClaims) (*Principal, error) {
-	p := &Principal{Method: MethodToken, Authority: is.Name}
-	var err error
-	if p.Subject, err = is.Claims.first(c, is.Claims.Subject); err != nil {
+	p, err := is.Claims.principal(MethodToken, is.Name, c)
+	if err != nil {
 		return nil, err
 	}
-	if p.Subject == "" {
-		return nil, refuse(MethodToken, "%s is missing, which names the caller", is.Claims.Subject[0])
-	}
-	p.ID = identity("issuer:"+is.Name, p.Subject)
 	p.Until, _ = c.time("exp")
-	if p.Client, err = is.Claims.first(c, is.Claims.Client); err != nil {
-		return nil, err
-	}
-	if p.User, err = is.Claims.first(c, is.Claims.User); err != nil {
-		return nil, err
-	}
-	p.Scopes = is.Claims.words(c, is.Claims.Scopes)
-	p.Roles = is.Claims.words(c, is.Claims.Roles)
 	return p, nil
 }
 

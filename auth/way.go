@@ -79,6 +79,14 @@ func (g *Gate) For(p *ServiceProvider) (*Way, error) {
 	return w, nil
 }
 
+func (g *Gate) forProvider(name string) (*Way, error) {
+	p, ok := g.settings.ServiceProvider(name)
+	if !ok {
+		return nil, fmt.Errorf("there is no service provider %q", name)
+	}
+	return g.For(p)
+}
+
 func (g *Gate) way(steps []Step, principal string) (*Way, error) {
 	if len(steps) == 0 {
 		return nil, fmt.Errorf("has no steps")

@@ -22,14 +22,18 @@ import (
 
 // authCmd groups the commands for access control.
 type authCmd struct {
-	NewKey   newKeyCmd   `cmd:"" help:"Generate an API key for auth.file, without a hub: the first operator's key, which creates all others."`
-	Keys     authKeys    `cmd:"" help:"List, create and revoke API keys of a running hub."`
-	Rules    authRules   `cmd:"" help:"List, set and remove access rules of a running hub."`
-	Explain  explainCmd  `cmd:"" help:"Explain why an action is, or would be, allowed or refused."`
-	WhoAmI   whoAmICmd   `cmd:"" name:"whoami" help:"Show how the hub identifies you."`
-	EndOwner endOwnerCmd `cmd:"" name:"end-owner" help:"Pause the subscriptions of a principal whose credential has ended, such as a revoked certificate; or end them."`
-	Quotas   authQuotas  `cmd:"" help:"List and set what principals may have."`
-	Usage    usageCmd    `cmd:"" help:"Show what principals use and what their quotas allow."`
+	NewKey       newKeyCmd       `cmd:"" help:"Generate an API key for auth.file, without a hub: the first operator's key, which creates all others."`
+	HashPassword hashPasswordCmd `cmd:"" name:"hash-password" help:"Hash the password of a local account for auth.file, without a hub."`
+	NewTOTP      newTOTPCmd      `cmd:"" name:"new-totp" help:"Generate the secret of a local account's one-time codes (TOTP), without a hub."`
+	Keys         authKeys        `cmd:"" help:"List, create and revoke API keys of a running hub."`
+	Rules        authRules       `cmd:"" help:"List, set and remove access rules of a running hub."`
+	Explain      explainCmd      `cmd:"" help:"Explain why an action is, or would be, allowed or refused."`
+	WhoAmI       whoAmICmd       `cmd:"" name:"whoami" help:"Show how the hub identifies you."`
+	EndOwner     endOwnerCmd     `cmd:"" name:"end-owner" help:"End the sessions of a principal whose credential has ended, such as a revoked certificate, and pause its subscriptions; or end them."`
+	Quotas       authQuotas      `cmd:"" help:"List and set what principals may have."`
+	Sessions     sessionsCmd     `cmd:"" help:"List who has logged in: all sessions to operators, and to others their own."`
+	EndSession   endSessionCmd   `cmd:"" name:"end-session" help:"End sessions, so that whoever has them must log in again."`
+	Usage        usageCmd        `cmd:"" help:"Show what principals use and what their quotas allow."`
 }
 
 type newKeyCmd struct {
@@ -198,7 +202,7 @@ func (c *removeRuleCmd) Run(ctx context.Context, s Streams) error {
 
 type explainCmd struct {
 	hubFlags
-	Action    string   `arg:"" help:"The action: publish, subscribe, unsubscribe, read, topic.register, topic.deregister or admin.*"`
+	Action    string   `arg:"" optional:"" help:"The action: publish, subscribe, unsubscribe, read, topic.register, topic.deregister or admin.*"`
 	Topic     string   `arg:"" optional:"" help:"The topic's name or URL."`
 	Principal string   `help:"Ask about this principal, such as issuer:idp/123, for rules that name one." placeholder:"PRINCIPAL"`
 	Subject   string   `help:"Ask about this subject instead of yourself." placeholder:"NAME"`
@@ -208,10 +212,21 @@ type explainCmd struct {
 	User      string   `help:"The subject's user name." placeholder:"NAME"`
 	Scope     []string `help:"A scope of the subject. Repeatable." placeholder:"SCOPE"`
 	Role      []string `help:"A role of the subject. Repeatable." placeholder:"ROLE"`
+	Provider  string   `name:"service-provider" help:"Ask what the sequence of this service provider makes of your credentials, step by step, instead of an action." placeholder:"NAME"`
+	Request   string   `help:"With --service-provider: a file with an HTTP request whose credentials are in question; - for standard input." placeholder:"FILE"`
+	Browser   bool     `help:"With --service-provider: as if a person were there."`
 	JSON      bool     `name:"json" help:"Print JSON."`
 }
 
 func (c *explainCmd) Run(ctx context.Context, s Streams) error {
+	switch {
+	case (c.Action == "") == (c.Provider == ""):
+		return exit.Usagef("expected an action, such as publish, or --service-provider")
+	case c.Provider != "":
+		return c.sequence(ctx, s)
+	case c.Request != "" || c.Browser:
+		return exit.Usagef("--request and --browser are for --service-provider")
+	}
 	body := map[string]any{"action": c.Action, "topic": c.Topic}
 	if c.Principal != "" || c.Subject != "" || c.Issuer != "" || c.Client != "" || c.User != "" || len(c.Scope)+len(c.Role) > 0 {
 		body["principal"] = map[string]any{"method": c.Method, "principal": c.Principal, "subject": c.Subject, "issuer": c.Issuer, "client": c.Client, "user": c.User,

@@ -60,6 +60,20 @@ func TestCheckWarnsWithoutFailing(t *testing.T) {
 	}
 }
 
+// TestCheckWarnsOfLoginsThatBrowsersForget: the cookies of logins need https, or this machine.
+func TestCheckWarnsOfLoginsThatBrowsersForget(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "auth.yaml")
+	if err := os.WriteFile(file, []byte("identity_providers: [{name: paste, kind: key}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for public, warns := range map[string]bool{"http://hub.example.org": true, "https://hub.example.org": false, "http://localhost:8080": false} {
+		got := run(t, "", "check", "--set", "auth.mode=required", "--set", "auth.file="+file, "--set", "http.public_url="+public)
+		if got.code != 0 || strings.Contains(got.err, "people cannot log in") != warns {
+			t.Errorf("%s: got %+v", public, got)
+		}
+	}
+}
+
 func TestCheckRefusesOutboundRulesThatMakeNoSense(t *testing.T) {
 	for set, want := range map[string]string{
 		"delivery.egress.allow_hosts=hooks.corp": "delivery.egress: egress allow_cidrs and allow_hosts have no effect in mode public",

@@ -54,6 +54,7 @@ func (c *statusCmd) Run(ctx context.Context, s Streams) error {
 			LastContact   *int64 `json:"last_contact_ms"`
 			Stopping      bool   `json:"stopping"`
 			Leaving       bool   `json:"leaving"`
+			Drained       bool   `json:"drained"`
 			Gateway       string `json:"gateway_hash"`
 		} `json:"nodes"`
 	}
@@ -76,6 +77,11 @@ func (c *statusCmd) Run(ctx context.Context, s Streams) error {
 			state = "stopping"
 		case n.Role == "down":
 			state = "down"
+		case n.Drained && n.Healthy:
+			state = "drained"
+			if n.Voter {
+				healthy++
+			}
 		case !n.Healthy:
 			state = "behind"
 		case n.Voter:
@@ -152,6 +158,25 @@ func (c *demoteCmd) Run(ctx context.Context, s Streams) error {
 		return err
 	}
 	return c.change(ctx, s, http.MethodPost, c.path("/demote"), nil, c.Node+" is a non-voter; it still delivers")
+}
+
+type drainCmd struct{ nodeFlags }
+
+func (c *drainCmd) Run(ctx context.Context, s Streams) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	return c.change(ctx, s, http.MethodPost, c.path("/drain"), nil,
+		c.Node+" is drained: the others take over what it delivers, and it stays so until quorumhub cluster undrain "+c.Node)
+}
+
+type undrainCmd struct{ nodeFlags }
+
+func (c *undrainCmd) Run(ctx context.Context, s Streams) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	return c.change(ctx, s, http.MethodPost, c.path("/undrain"), nil, c.Node+" delivers again")
 }
 
 type removeCmd struct{ nodeFlags }

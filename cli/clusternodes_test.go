@@ -36,6 +36,8 @@ func TestClusterCommands(t *testing.T) {
 		{[]string{"add", "node-5", "10.0.0.5:8180", "--nonvoter"}, `POST /v1/cluster/nodes {"node":"node-5","address":"10.0.0.5:8180","voter":false}`, 0, ""},
 		{[]string{"promote", "node-4"}, "POST /v1/cluster/nodes/node-4/promote ", 0, "node-4 is a voter"},
 		{[]string{"demote", "node-3"}, "POST /v1/cluster/nodes/node-3/demote ", 0, "node-3 is a non-voter"},
+		{[]string{"drain", "node-3"}, "POST /v1/cluster/nodes/node-3/drain ", 0, "node-3 is drained"},
+		{[]string{"undrain", "node-3"}, "POST /v1/cluster/nodes/node-3/undrain ", 0, "node-3 delivers again"},
 		{[]string{"remove", "node-2"}, "DELETE /v1/cluster/nodes/node-2 ", 0, "node-2 removed"},
 		{[]string{"remove", "node-9"}, "DELETE /v1/cluster/nodes/node-9 ", 4, "node-9 is not a node of this cluster"},
 		{[]string{"remove", "no/de"}, "", 2, "expected a node ID"},

@@ -30,6 +30,6 @@ func (c *eventsCmd) Run(ctx context.Context, s Streams) error {
 	return listItems(ctx, s, c.hubFlags, c.JSON, "/v1/events", query, "ID\tWHEN\tEVENT\tSUBSCRIPTION\tTOPIC\tCALLBACK\tWHY",
 		func(e struct{ ID, Type, Time, Subscription, Topic, Callback, Reason string }) string {
 			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s", terminal.OneLine(e.ID), terminal.When(e.Time, now), terminal.OneLine(e.Type),
-				terminal.OrDash(e.Subscription), terminal.OneLine(e.Topic), terminal.OrDash(e.Callback), terminal.OrDash(e.Reason))
+				terminal.OrDash(e.Subscription), terminal.OrDash(e.Topic), terminal.OrDash(e.Callback), terminal.OrDash(e.Reason))
 		})
 }

@@ -20,7 +20,7 @@ const maxInputBytes = 32 << 20
 // hubFlags are shared by every command that talks to a hub.
 type hubFlags struct {
 	Hub     []string     `help:"The hub's URL. Give several nodes (repeat the flag, or separate them with commas) and the next one is tried when one cannot answer and repeating is safe." default:"${hub}" env:"QUORUMHUB_HUB" placeholder:"URL"`
-	Token   string       `help:"The API key or access token to authenticate with." env:"QUORUMHUB_TOKEN" placeholder:"TOKEN"`
+	Token   string       `help:"The API key or access token to authenticate with. Default: that of quorumhub login, if there was one at this hub." env:"QUORUMHUB_TOKEN" placeholder:"TOKEN"`
 	CA      string       `name:"ca" help:"A PEM file of CA certificates to trust in addition to the system's." env:"QUORUMHUB_CA" placeholder:"FILE"`
 	Timeout flagDuration `name:"request-timeout" help:"How long to wait for the hub's response." default:"30s" placeholder:"DURATION"`
 }
@@ -30,7 +30,12 @@ func (f *hubFlags) client() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.New(f.Hub, client.Options{Timeout: time.Duration(f.Timeout), Token: f.Token, RootCAs: roots})
+	hub, err := client.New(f.Hub, client.Options{Timeout: time.Duration(f.Timeout), Token: f.Token, RootCAs: roots})
+	if err != nil {
+		return nil, err
+	}
+	hub.SetLogin(renewed(hub))
+	return hub, nil
 }
 
 // roots returns the certificate authorities to trust; nil means the system's.

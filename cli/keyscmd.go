@@ -63,7 +63,7 @@ func (c *keysStatusCmd) Run(ctx context.Context, s Streams) error {
 
 func printKeys(s Streams, st *keyring.Status) error {
 	table := s.table()
-	table.Row("KEY\tROLE\tSUBSCRIPTIONS\tFORMER SECRETS\tREQUESTS\tCALLBACKS\tGATEWAY\tHELD BY")
+	table.Row("KEY\tROLE\tSUBSCRIPTIONS\tFORMER SECRETS\tREQUESTS\tCALLBACKS\tGATEWAY\tSESSIONS\tHELD BY")
 	for _, k := range st.Keys {
 		role := "opens"
 		switch k.ID {
@@ -75,7 +75,7 @@ func printKeys(s Streams, st *keyring.Status) error {
 		if slices.Contains(st.Retired, k.ID) {
 			role = "retired"
 		}
-		table.Row(fmt.Sprintf("%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s", terminal.OrDash(k.ID), role, k.Subscriptions, k.Former, k.Requests, k.Callbacks, k.Gateway, terminal.OrDash(strings.Join(k.Nodes, ", "))))
+		table.Row(fmt.Sprintf("%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s", terminal.OrDash(k.ID), role, k.Subscriptions, k.Former, k.Requests, k.Callbacks, k.Gateway, k.Sessions, terminal.OrDash(strings.Join(k.Nodes, ", "))))
 	}
 	if err := table.Write(s.Out); err != nil {
 		return err

@@ -29,10 +29,15 @@ type commands struct {
 	Listen        listenCmd        `cmd:"" group:"client" help:"Run a test subscriber: confirm intents, print deliveries, check signatures."`
 	Topics        topicsCmd        `cmd:"" group:"client" help:"List the topics of a hub, or set a topic's retention."`
 	Subscriptions subscriptionsCmd `cmd:"" group:"client" help:"List the subscriptions of a hub; pause, resume, rewind or end one."`
-	Requests      requestsCmd      `cmd:"" group:"client" help:"List the subscribe and unsubscribe requests that await confirmation or failed within the last hour, and why."`
+	Requests      requestsCmd      `cmd:"" group:"client" help:"The subscribe and unsubscribe requests that await confirmation or failed within the last hour, and why."`
+	Messages      messagesCmd      `cmd:"" group:"client" help:"Find messages, and what has become of one."`
 	Events        eventsCmd        `cmd:"" group:"client" help:"List what has happened to subscriptions."`
 	Streams       streamsCmd       `cmd:"" group:"client" help:"List the event streams that are open at a node, or end one."`
 	DeadLetters   deadLettersCmd   `cmd:"" group:"client" help:"List, show, replay, drop or export undeliverable messages."`
+
+	Login  loginCmd  `cmd:"" group:"client" help:"Log in to a hub with a browser; other commands then act for you there."`
+	Logout logoutCmd `cmd:"" group:"client" help:"End the login at a hub."`
+	Whoami whoAmICmd `cmd:"" name:"whoami" group:"client" help:"Show how the hub identifies you."`
 
 	Auth authCmd `cmd:"" group:"cluster" help:"Manage API keys, access rules and quotas."`
 
@@ -44,6 +49,7 @@ type commands struct {
 	Callbacks callbacksCmd `cmd:"" group:"cluster" help:"Manage the headers and credentials that callbacks require."`
 	Keys      keysCmd      `cmd:"" group:"cluster" help:"Manage the sealing keys that encrypt secrets at rest."`
 
+	Top     topCmd     `cmd:"" group:"cluster" help:"Show how a hub is doing, refreshed: what needs attention, rates, nodes."`
 	Cluster clusterCmd `cmd:"" group:"cluster" help:"Manage a cluster and its nodes."`
 	Import  importCmd  `cmd:"" group:"cluster" help:"Import topics and subscriptions from a Ballerina, WSO2 or MOSIP hub."`
 	Backup  backupCmd  `cmd:"" group:"cluster" help:"Save a consistent backup of a running hub."`

@@ -107,11 +107,16 @@ func (c *endOwnerCmd) Run(ctx context.Context, s Streams) error {
 		var out struct {
 			Paused int `json:"subscriptions_paused"`
 			Ended  int `json:"subscriptions_ended"`
+			Logins int `json:"sessions_ended"`
 		}
 		err := json.Unmarshal(raw, &out)
+		text := fmt.Sprintf("%d subscriptions are paused until they are reassigned (subscriptions reassign --from %s)", out.Paused, terminal.OneLine(c.Principal))
 		if c.End {
-			return fmt.Sprintf("%d subscriptions ended", out.Ended), err
+			text = fmt.Sprintf("%d subscriptions ended", out.Ended)
 		}
-		return fmt.Sprintf("%d subscriptions are paused until they are reassigned (subscriptions reassign --from %s)", out.Paused, terminal.OneLine(c.Principal)), err
+		if out.Logins > 0 {
+			text += fmt.Sprintf("; %d sessions ended", out.Logins)
+		}
+		return text, err
 	}, "owner")
 }

@@ -24,6 +24,8 @@ type subscriptionsCmd struct {
 	Rewind rewindCmd            `cmd:"" help:"Move a subscription's cursor back or forward."`
 	Assign reassignCmd          `cmd:"" name:"reassign" help:"Give subscriptions another owner, such as those of a revoked key."`
 	Sign   signCmd              `cmd:"" help:"Set the method of a subscription's X-Hub-Signature, for receivers that support only one."`
+	Send   redeliverCmd         `cmd:"" name:"redeliver" help:"Send one message to a subscription once more, and see what becomes of it. Its deliveries do not change."`
+	Test   testMessageCmd       `cmd:"" help:"Send a test message to a subscription, and see what becomes of it. Nothing is published."`
 	End    endCmd               `cmd:"" help:"End a subscription and notify its callback (hub.mode=denied)."`
 }
 

@@ -277,6 +277,8 @@ type Auth struct {
 	Mode string
 	// File names the file of issuers, keys and rules (see package auth); only with Mode required.
 	File string
+	// Directory names the directory with a file for each identity provider and service provider; empty: none.
+	Directory string
 	// Audit is control or all.
 	Audit string
 	// OnRuleRemoved is pause or keep.

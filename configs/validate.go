@@ -72,6 +72,7 @@ func (c *Config) relations() []relation {
 			"is empty, but no URL follows from http.addr if it is a socket; expected the URL of whatever is in front of the hub",
 		},
 		{"auth.file", "auth.mode", (c.Auth.Mode == "required") == (c.Auth.File != ""), "auth.mode: required and auth.file require each other; expected both or neither"},
+		{"auth.directory", "auth.file", c.Auth.Directory == "" || c.Auth.File != "", "auth.directory adds to auth.file; expected both, with auth.mode: required"},
 		{"secrets.key", "secrets.key_file", c.Secrets.Key == "" || c.Secrets.KeyFile == "", "secrets.key and secrets.key_file exclude each other; expected one of them, or neither"},
 		{"http.tls.cert", "http.tls.key", (tls.Cert == "") == (tls.Key == ""), "http.tls.cert and http.tls.key require each other; expected both or neither"},
 		{"http.tls.client_ca", "http.tls.cert", tls.ClientCA == "" || tls.Cert != "", "client certificates require HTTPS; expected http.tls.cert and http.tls.key as well"},

@@ -13,7 +13,7 @@ import (
 // from before the attempt.
 func (d *Dispatcher) bookAttemptLocked(l *lane, m *hub.Message, res PushResult, rewinds uint32) bool {
 	d.stats.Attempts++
-	d.rememberLocked(l, m.Offset, res)
+	d.rememberLocked(l, m.Offset, res, KindDelivery)
 	if l.state != laneRunning {
 		return false // the lane ended meanwhile
 	}
@@ -77,7 +77,7 @@ func (d *Dispatcher) bookFailureLocked(l *lane, m *hub.Message, res PushResult, 
 // lane's standing when it began.
 func (d *Dispatcher) bookFlowAttemptLocked(l *lane, e *entry, res PushResult, stale bool, begun standing) {
 	d.stats.Attempts++
-	d.rememberLocked(l, e.m.Offset, res)
+	d.rememberLocked(l, e.m.Offset, res, KindDelivery)
 	f := l.flow
 	if l.state != laneEnded {
 		l.status, l.reason = int32(res.Status), res.Reason
@@ -183,8 +183,17 @@ func (d *Dispatcher) delayLocked(f *flow, e *entry, wait time.Duration) {
 	d.remindLocked(f, e.due)
 }
 
+// remember adds an attempt beside the lane to its history.
+func (d *Dispatcher) remember(id hub.SubscriptionID, offset uint64, res PushResult, kind Kind) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if l := d.lanes[id]; l != nil {
+		d.rememberLocked(l, offset, res, kind)
+	}
+}
+
 // rememberLocked adds an attempt to the lane's history.
-func (d *Dispatcher) rememberLocked(l *lane, offset uint64, res PushResult) {
+func (d *Dispatcher) rememberLocked(l *lane, offset uint64, res PushResult, kind Kind) {
 	if l.history == nil {
 		l.history = &history{}
 		if len(d.histories) < keptHistories {
@@ -196,7 +205,7 @@ func (d *Dispatcher) rememberLocked(l *lane, offset uint64, res PushResult) {
 		}
 	}
 	l.history.add(attempt{at: d.o.Clock.Now().Add(-res.Latency).UnixNano(), offset: offset,
-		latency: uint32(min(res.Latency/time.Microsecond, 1<<32-1)), status: uint16(res.Status), outcome: res.Outcome,
+		latency: uint32(min(res.Latency/time.Microsecond, 1<<32-1)), status: uint16(res.Status), outcome: res.Outcome, kind: kind,
 		reason: unique.Make(res.Reason)})
 }
 
@@ -207,7 +216,7 @@ func (d *Dispatcher) attemptsAtLocked(l *lane, offset uint64) []*hubpb.Attempt {
 	}
 	var out []*hubpb.Attempt
 	l.history.newest(func(t *attempt) bool {
-		if t.offset == offset && t.outcome != PushCancelled {
+		if t.offset == offset && t.outcome != PushCancelled && t.kind == KindDelivery {
 			out = append(out, &hubpb.Attempt{At: t.at, Status: int32(t.status), Latency: int64(t.latency) * 1000,
 				Reason: string(t.reason.Value()), Node: d.o.Node})
 		}

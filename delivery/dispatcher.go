@@ -81,6 +81,7 @@ type Dispatcher struct {
 	topics        map[hub.TopicID]*topicLanes
 	heads         map[hub.TopicID]uint64 // of all topics with messages: a new subscription may start behind its topic's head
 	lanes         map[hub.SubscriptionID]*lane
+	order         []*lane               // the same, so that a scan of all can be interrupted
 	flows         map[hub.GroupID]*flow // of consumer groups
 	hosts         map[string]*host
 	fastQ         fairQueue

@@ -265,6 +265,19 @@ func (f *flow) skip(through uint64) {
 	f.pass()
 }
 
+// backlog returns how many messages up to head still need an attempt, and when the oldest known of them was published, in Unix
+// nanoseconds; 0: unknown.
+func (f *flow) backlog(head uint64) (lag uint64, oldest int64) {
+	c := f.cursor(nil)
+	for _, e := range f.open {
+		if e.state != entryDone {
+			oldest = e.m.Time
+			break
+		}
+	}
+	return c.Remaining(head), oldest
+}
+
 // cursor returns the flow's cursor, counting without as finished.
 func (f *flow) cursor(without *entry) hub.Cursor {
 	// The last finished offset: the last one before next that is not open.

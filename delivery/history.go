@@ -21,6 +21,7 @@ type attempt struct {
 	latency uint32 // microseconds
 	status  uint16
 	outcome PushOutcome
+	kind    Kind
 	reason  unique.Handle[egress.Reason] // interned, so it costs one pointer
 }
 
@@ -32,9 +33,11 @@ type history struct {
 }
 
 func (h *history) add(t attempt) {
-	h.total++
-	if t.outcome != PushDelivered {
-		h.fails++
+	if t.kind == KindDelivery {
+		h.total++
+		if t.outcome != PushDelivered {
+			h.fails++
+		}
 	}
 	if len(h.ring) < keptAttempts {
 		h.ring = append(h.ring, t)

@@ -82,7 +82,8 @@ type lane struct {
 
 	link string // Link header; empty: the topic's
 
-	slot int32 // index in the idle list or the retry heap
+	slot  int32 // index in the idle list or the retry heap
+	place int32 // index in Dispatcher.order
 
 	status    int32 // last HTTP status; 0: none
 	reason    egress.Reason

@@ -223,6 +223,8 @@ func (d *Dispatcher) newLaneLocked(s *hub.Subscription) *lane {
 	l := &lane{id: s.ID, topic: t, state: laneExpired, epoch: s.Assignment.Epoch, done: c.Offset, attempts: c.Attempts,
 		failures: c.Failures, refused: c.Refused, failingSince: c.FailingSince, delivered: c.Delivered, slow: c.Failures > 0}
 	d.lanes[s.ID] = l
+	l.place = int32(len(d.order))
+	d.order = append(d.order, l)
 	if flowing(s) {
 		f := d.flows[s.Group]
 		if f == nil {
@@ -265,6 +267,11 @@ func (d *Dispatcher) endLocked(id hub.SubscriptionID) {
 // dropLocked removes a lane at once and cuts off its attempts in flight.
 func (d *Dispatcher) dropLocked(l *lane, cause error) {
 	delete(d.lanes, l.id)
+	last := len(d.order) - 1
+	d.order[last].place = l.place
+	d.order[l.place] = d.order[last]
+	d.order[last] = nil
+	d.order = d.order[:last]
 	d.leaveHostLocked(l)
 	if l.invited {
 		l.invited = false

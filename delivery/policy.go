@@ -11,6 +11,9 @@ import (
 // push sends a message as its topic's policy asks.
 func (o *DispatcherOptions) push(ctx context.Context, e *Endpoint, m *hub.Message, topic, link string) PushResult {
 	c := contentOf(m, o.Parts, link, o.Notices)
+	if e.test != "" {
+		c.MessageID = e.test
+	}
 	encrypts := e.key != "" || o.Contents.Of(m.Topic).Encrypts()
 	if o.Policies != nil {
 		if p, ok := o.Policies.DeliveryPolicy(topic); ok {

@@ -70,7 +70,8 @@ type Endpoint struct {
 	key      string          // to which messages are encrypted; empty: none
 
 	subscription hub.SubscriptionID
-	reference    bool // it asks for references in place of content
+	reference    bool   // it asks for references in place of content
+	test         string // ID of the test message that it is for; empty: none
 }
 
 // NewEndpoint prepares requests to a callback, which is used exactly as given, query included. Without a signer,

@@ -231,10 +231,11 @@ func (r *Replayer) replay(ctx context.Context, id hub.SubscriptionID, letter uin
 		return true
 	}
 	start := r.d.o.Clock.Now()
-	res := r.send(ctx, &sub, &m)
+	res := r.d.sendAside(ctx, &sub, &m, "", false)
 	if res.Outcome == PushCancelled {
 		return true // if the replay is no longer due, the next scan finds out
 	}
+	r.d.remember(id, d.Offset, res, KindReplay)
 	try := &hubpb.ReplayResult{Letter: letter, Delivered: res.Outcome == PushDelivered, Attempt: &hubpb.Attempt{At: start.UnixNano(),
 		Status: int32(res.Status), Latency: int64(res.Latency), Reason: string(res.Reason), Node: r.d.o.Node}}
 	replayed := &hubpb.DeadLettersReplayed{Results: []*hubpb.ReplayResult{try}}
@@ -279,27 +280,4 @@ func (r *Replayer) count(q *replayQueue, outcome PushOutcome, replayed *hubpb.De
 		delete(r.known, waiting)
 	}
 	q.letters = append(q.letters[:1], q.letters[n:]...)
-}
-
-// send makes the attempt, with the subscription's current secret and callback.
-func (r *Replayer) send(ctx context.Context, sub *hub.Subscription, m *hub.Message) PushResult {
-	o := &r.d.o
-	e, res, err := r.d.newEndpoint(sub.Callback, credentials{sub.SealedSecret, sub.SignatureMethod(), hub.SecretBinding(sub.TopicName, sub.CallbackKey), webhooksOf(sub),
-		sub.SealedHeaders, hub.HeadersBinding(sub.TopicName, sub.CallbackKey), sub.EncryptionKey})
-	if err != nil {
-		o.Log.Error("cannot replay dead letter", "subscription", sub.ID.String(), "error", err)
-		return res
-	}
-	e.subscription, e.reference = sub.ID, sub.Options != nil && sub.Options.Reference
-	self := m.LinkSelf
-	if self == "" {
-		self = selfOf(o.Namer, sub)
-	}
-	ctx, cancel := context.WithTimeout(ctx, o.Timeout+blobTime(m))
-	defer cancel()
-	res = o.push(ctx, e, m, sub.TopicName, LinkHeader(o.HubURL, self))
-	if o.Attempted != nil {
-		o.Attempted(sub.Topic, res)
-	}
-	return res
 }

@@ -96,12 +96,17 @@ func TestBacklog(t *testing.T) {
 			r.Publish("t", "x")
 			r.after(time.Second)
 		}
-		if b := r.d.Backlog(); b.Messages != 6 || b.Behind != 2 || !b.Oldest.Equal(begin) {
+		b := r.d.Backlog()
+		if b.Messages != 6 || b.Behind != 2 || !b.Oldest.Equal(begin) {
 			t.Errorf("%+v, the first message is from %v", b, begin)
+		}
+		if b.Failing != 2 || len(b.Worst) != 2 || b.Worst[0].Subscription != 1 || b.Worst[0].Status != 503 || b.Worst[0].Topic != "t" ||
+			!b.Worst[0].Since.Equal(begin) || b.Worst[0].Failures == 0 || b.Worst[0].Lag != 3 {
+			t.Errorf("failing: %+v", b)
 		}
 		down.Store(false)
 		r.after(2 * time.Minute)
-		if b := r.d.Backlog(); b != (delivery.Backlog{}) {
+		if b := r.d.Backlog(); b.Messages != 0 || b.Behind != 0 || !b.Oldest.IsZero() || b.Failing != 0 || b.Worst != nil {
 			t.Errorf("%+v although everything is delivered", b)
 		}
 	})
@@ -295,6 +300,35 @@ func TestReplaysStopAtAnEndpointThatIsDown(t *testing.T) {
 			if !d.Replaying.IsZero() {
 				t.Errorf("%s still waits for its replay", hub.DeadLetterID(d.ID))
 			}
+		}
+	})
+}
+
+// The messages of a consumer group count once, and those that were delivered do not count, whoever got them.
+func TestBacklogOfAConsumerGroup(t *testing.T) {
+	var down atomic.Bool
+	bubble(t, func(string, int, string) fake.Answer {
+		if down.Load() {
+			return fake.Answer{Status: 503}
+		}
+		return fake.Answer{}
+	}, nil, func(r *rig) {
+		r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback, Options: &hubpb.SubscriptionOptions{Group: "g"}})
+		r.Subscribe(fake.Want{Topic: "t", Callback: fake.Callback + "2", Options: &hubpb.SubscriptionOptions{Group: "g"}})
+		for range 5 {
+			r.Publish("t", "x")
+		}
+		r.after(time.Second)
+		if b := r.d.Backlog(); b.Messages != 0 || b.Behind != 0 {
+			t.Errorf("%+v although everything is delivered", b)
+		}
+		down.Store(true)
+		for range 3 {
+			r.Publish("t", "y")
+		}
+		r.after(time.Second)
+		if b := r.d.Backlog(); b.Messages != 3 || b.Behind != 1 || b.Oldest.IsZero() {
+			t.Errorf("%+v, want 3 messages", b)
 		}
 	})
 }

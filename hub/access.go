@@ -16,6 +16,8 @@ const (
 	MaxAPIKeys     = 10_000
 	MaxAccessRules = 1_000
 	MaxNonces      = 200_000
+	// MaxLogins bounds the nonces that are states of logins, which anybody can begin.
+	MaxLogins = 50_000
 )
 
 // APIKey describes an API key: enough to recognise it, not to recreate it.
@@ -44,6 +46,7 @@ type access struct {
 	rules  map[string]*hubpb.AccessRuleRow
 	quotas map[string]*hubpb.QuotaRow
 	nonces map[string]nonceUse
+	logins int // of these, states of logins
 	expiry nonceHeap
 	shares map[string]*nonceShare // by principal
 }
@@ -87,6 +90,7 @@ func (s *State) revokeAPIKey(e *hubpb.ApiKeyRevoked, fx *Effects) Result {
 	s.touchName(TableAPIKey, e.Id)
 	ids := s.ofOwner(KeyPrincipal(e.Id), nil)
 	s.stopOwned(ids, PauseOwnerEnded, e.EndSubscriptions, fx)
+	s.endSessionsOf(KeyPrincipal(e.Id), "key_revoked", fx)
 	return Result{ID: uint64(len(ids))}
 }
 
@@ -167,7 +171,7 @@ func (a *access) row(k RowKey) proto.Message {
 		}
 	case TableNonce:
 		if n, ok := a.nonces[k.Name]; ok {
-			return &hubpb.NonceRow{Until: n.until, Owner: n.owner, At: n.at}
+			return &hubpb.NonceRow{Until: n.until, Owner: n.owner, At: n.at, Login: n.login}
 		}
 	}
 	return nil
@@ -199,7 +203,7 @@ func (a *access) load(k RowKey, value []byte) error {
 	case TableQuota:
 		return decodeRow(value, func(r *hubpb.QuotaRow) { a.quotas[k.Name] = r })
 	case TableNonce:
-		return decodeRow(value, func(r *hubpb.NonceRow) { a.addNonce(k.Name, nonceUse{r.Until, shared(r.Owner), r.At}) })
+		return decodeRow(value, func(r *hubpb.NonceRow) { a.addNonce(k.Name, nonceUse{r.Until, shared(r.Owner), r.At, r.Login}) })
 	}
 	return nil
 }

@@ -51,7 +51,14 @@ func (s *Service) ClaimNonce(ctx context.Context, principal string, nonce [32]by
 	ev := &hubpb.NonceClaimed{Nonce: nonce[:], Until: until.UnixNano()}
 	if principal != "" && s.ownersKnown() {
 		ev.Caller = &hubpb.Caller{Principal: principal, MaxNonces: limit(s.quotas(ctx, principal).NoncesPerMinute)}
-		if err := s.checkNonces(ev.Caller); err != nil {
+	}
+	return s.claim(ctx, ev, QuotaNonces)
+}
+
+// claim claims a nonce, of which the caller has a quota.
+func (s *Service) claim(ctx context.Context, ev *hubpb.NonceClaimed, q Quota) (fresh bool, err error) {
+	if ev.Caller != nil {
+		if err := s.checkNonces(ev.Caller, q); err != nil {
 			return false, err
 		}
 	}
@@ -66,11 +73,11 @@ func (s *Service) ClaimNonce(ctx context.Context, principal string, nonce [32]by
 }
 
 // checkNonces refuses, before anything is written to the log, a nonce that a quota would refuse.
-func (s *Service) checkNonces(c *hubpb.Caller) error {
+func (s *Service) checkNonces(c *hubpb.Caller, q Quota) error {
 	used, now := 0, s.now()
 	s.state.View(func(st *State) { _, used = st.access.nonceUse(c.Principal, max(st.meta.Now, now.UnixNano())) })
 	if reached(used, c.MaxNonces) {
-		return quotaReached(QuotaNonces, used, c.MaxNonces).Err("nonce")
+		return quotaReached(q, used, c.MaxNonces).Err("nonce")
 	}
 	return nil
 }

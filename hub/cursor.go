@@ -77,6 +77,9 @@ func (c *Cursor) doneAfter(offset uint64) uint64 {
 	return top - offset - (c.remainingUpTo(top) - c.remainingUpTo(offset))
 }
 
+// Remains reports whether a message that exists still needs an attempt.
+func (c *Cursor) Remains(offset uint64) bool { return c.remains(offset) }
+
 // remains reports whether a message still needs an attempt.
 func (c *Cursor) remains(offset uint64) bool {
 	return offset > c.Offset && c.remainingUpTo(offset)-c.remainingUpTo(offset-1) == 1

@@ -16,6 +16,8 @@ const (
 	maxFailedRequests = 10_000
 	// maxFailedOf bounds those of one principal.
 	maxFailedOf = 1000
+	// maxAskedBytes bounds what is kept of one so that it can be made again.
+	maxAskedBytes = 4 << 10
 )
 
 // Reasons of failed requests that the fold finds. Verification adds those of the calls it makes.
@@ -42,8 +44,12 @@ type FailedRequest struct {
 	RequestedAt time.Time
 	SettledAt   time.Time
 
-	number uint64 // in order of failure
+	number uint64   // in order of failure
+	asked  *Request // to make it again; nil: not kept. It is shared and immutable.
 }
+
+// Repeatable reports whether the request was kept whole, so that it can be made again.
+func (f *FailedRequest) Repeatable() bool { return f.asked != nil }
 
 // ModeName returns the mode as hub.mode spells it on the wire.
 func (f *FailedRequest) ModeName() string {
@@ -72,9 +78,15 @@ func (s *State) fail(r *Request, reason string, status int32, attempts uint32, f
 	f := &FailedRequest{ID: r.ID, Mode: r.Mode, TopicName: r.TopicName, TopicRaw: r.TopicRaw, Callback: r.Callback, CallbackKey: r.CallbackKey,
 		Owner: r.Owner, Reason: shared(reason), Status: status, Attempts: attempts, RequestedAt: r.RequestedAt, SettledAt: timeOf(s.meta.Now),
 		number: s.meta.NextFailedRequest}
+	if s.meta.FeatureLevel >= levelAgain && r.weight() <= maxAskedBytes {
+		kept := *r
+		f.asked = &kept
+	}
 	s.failed.insert(f)
 	s.touch(TableFailedRequest, f.number)
-	fx.Failed = append(fx.Failed, *f)
+	told := *f
+	told.asked = nil
+	fx.Failed = append(fx.Failed, told)
 	s.announceFailed(f, fx)
 }
 
@@ -151,42 +163,61 @@ func (f *RequestFilter) match(topic, callbackKey, owner string) bool {
 
 // FailedRequests returns copies of at most max of the matching requests that failed within the last hour, the latest
 // request first, with an ID below before; 0: no bound.
-func (s *State) FailedRequests(f RequestFilter, before RequestID, max int) (out []FailedRequest) {
+func (s *State) FailedRequests(f RequestFilter, before RequestID, max int) []FailedRequest {
+	var found []*FailedRequest
 	for _, r := range s.failed.byNumber {
 		if (before == 0 || r.ID < before) && s.meta.Now-nanos(r.SettledAt) < int64(FailedRequestsFor) && f.match(r.TopicName, r.CallbackKey, r.Owner) {
-			out = append(out, *r)
+			found = latest(append(found, r), 4*max, max, func(r *FailedRequest) RequestID { return r.ID })
 		}
 	}
-	slices.SortFunc(out, func(a, b FailedRequest) int { return cmp.Compare(b.ID, a.ID) })
-	if max > 0 && len(out) > max {
-		out = out[:max]
+	return copies(latest(found, 0, max, func(r *FailedRequest) RequestID { return r.ID }))
+}
+
+// latest sorts requests, the latest first, and keeps at most max of them (0: all), once there are more than some.
+func latest[T any](list []*T, some, max int, id func(*T) RequestID) []*T {
+	if len(list) <= some || some > 0 && max <= 0 {
+		return list
+	}
+	slices.SortFunc(list, func(a, b *T) int { return cmp.Compare(id(b), id(a)) })
+	if max > 0 && len(list) > max {
+		list = list[:max]
+	}
+	return list
+}
+
+func copies[T any](list []*T) []T {
+	out := make([]T, len(list))
+	for i, v := range list {
+		out[i] = *v
 	}
 	return out
 }
 
 // PendingRequests returns copies of at most max of the matching requests that wait for verification, the latest first,
 // with an ID below before; 0: no bound.
-func (s *State) PendingRequests(f RequestFilter, before RequestID, max int) (out []Request) {
+func (s *State) PendingRequests(f RequestFilter, before RequestID, max int) []Request {
+	var found []*Request
 	for _, r := range s.requests {
 		if (before == 0 || r.ID < before) && r.Mode != ModeDenied && f.match(r.TopicName, r.CallbackKey, r.Owner) {
-			out = append(out, *r)
+			found = latest(append(found, r), 4*max, max, func(r *Request) RequestID { return r.ID })
 		}
 	}
-	slices.SortFunc(out, func(a, b Request) int { return cmp.Compare(b.ID, a.ID) })
-	if max > 0 && len(out) > max {
-		out = out[:max]
-	}
-	return out
+	return copies(latest(found, 0, max, func(r *Request) RequestID { return r.ID }))
 }
 
 func (f *FailedRequest) row() *hubpb.FailedRequestRow {
 	return &hubpb.FailedRequestRow{Number: f.number, Request: uint64(f.ID), Mode: f.Mode, Topic: f.TopicName, TopicRaw: f.TopicRaw,
 		Callback: f.Callback, CallbackKey: f.CallbackKey, Owner: f.Owner, Reason: f.Reason, Status: f.Status, Attempts: f.Attempts,
-		RequestedAt: nanos(f.RequestedAt), SettledAt: nanos(f.SettledAt)}
+		RequestedAt: nanos(f.RequestedAt), SettledAt: nanos(f.SettledAt), Asked: f.asked.event()}
 }
 
 func failedRequestFromRow(r *hubpb.FailedRequestRow) *FailedRequest {
-	return &FailedRequest{ID: RequestID(r.Request), Mode: r.Mode, TopicName: r.Topic, TopicRaw: r.TopicRaw, Callback: r.Callback,
+	f := &FailedRequest{ID: RequestID(r.Request), Mode: r.Mode, TopicName: r.Topic, TopicRaw: r.TopicRaw, Callback: r.Callback,
 		CallbackKey: r.CallbackKey, Owner: shared(r.Owner), Reason: shared(r.Reason), Status: r.Status, Attempts: r.Attempts,
 		RequestedAt: timeOf(r.RequestedAt), SettledAt: timeOf(r.SettledAt), number: r.Number}
+	if r.Asked != nil {
+		asked := requestFromPB(r.Asked)
+		f.asked = &asked
+	}
+	return f
 }

@@ -214,7 +214,7 @@ func TestGatewayIsCheckedFirst(t *testing.T) {
 
 	old := newGatewayRig(t)
 	old.state = hub.NewState()
-	old.apply(levelSet(hub.FeatureLevel - 1))
+	old.apply(levelSet(2))
 	if _, err := old.ApplyGateway(t.Context(), registryOf(10, "good"), hub.GatewayChange{}); hub.CodeOf(err) != hub.CodeUnavailable || len(old.parts) > 0 {
 		t.Errorf("with a node of the former release: %v, %d parts", err, len(old.parts))
 	}

@@ -95,6 +95,9 @@ func rowTables() map[string]hub.RowKey {
 		"NonceRow":               {Table: hub.TableNonce, Name: "nonce"},
 		"GatewayRow":             {Table: hub.TableGateway},
 		"SharedContentRow":       {Table: hub.TableFetched, ID: 1, Name: "1"},
+		"GrantRow":               {Table: hub.TableGrant, Name: "0123456789abcdef"},
+		"DeviceRow":              {Table: hub.TableDevice, Name: "0123456789abcdef0123456789abcdef"},
+		"SessionRow":             {Table: hub.TableSession, Name: "0123456789abcdef0123456789abcdef"},
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 // FeatureLevel is the newest level of events and rows this program knows. Level 1 is everything in the first release.
 // A release that adds an event kind, or a field that older programs must not overlook, raises it and gives the kind
 // its level in LevelOf.
-const FeatureLevel = 3
+const FeatureLevel = 4
 
 // levelOwners is the level from which what principals make belongs to them, requests that failed are kept, and
 // idempotency keys are bounded.
@@ -23,9 +23,21 @@ const levelGateway = 3
 // principal, and owners set the limits of their topics.
 const levelQuotas = 3
 
+// levelSessions is the level from which there are sessions and logins.
+const levelSessions = 4
+
+// levelAgain is the level from which requests that failed are kept whole, so that they can be made again.
+const levelAgain = 4
+
+// levelDrain is the level from which nodes may be drained.
+const levelDrain = 4
+
 // LevelOf returns the feature level an event requires: it may be proposed once every member knows that level. Level 1
 // is always allowed.
 func LevelOf(e *hubpb.Event) uint32 {
+	if needsSessions(e) {
+		return levelSessions
+	}
 	if needsGateway(e) {
 		return levelGateway
 	}
@@ -40,10 +52,26 @@ func LevelOf(e *hubpb.Event) uint32 {
 		if len(k.SubscriptionRequested.GetSealedHeaders()) > 0 {
 			return 2
 		}
+	case *hubpb.Event_NodeChanged:
+		if k.NodeChanged.Drain != hubpb.NodeDrain_DRAIN_UNCHANGED {
+			return levelDrain
+		}
 	case *hubpb.Event_CallbackCredentialsSet, *hubpb.Event_NodeUrlsSet, *hubpb.Event_SubscriptionSignatureSet:
 		return 2
 	}
 	return 1
+}
+
+// needsSessions reports whether an event is of a kind, or has a field, of levelSessions.
+func needsSessions(e *hubpb.Event) bool {
+	switch k := e.Kind.(type) {
+	case *hubpb.Event_SessionStarted, *hubpb.Event_SessionsEnded,
+		*hubpb.Event_GrantAdvanced, *hubpb.Event_GrantsEnded, *hubpb.Event_DeviceRequested, *hubpb.Event_DeviceDecided:
+		return true
+	case *hubpb.Event_NonceClaimed:
+		return k.NonceClaimed.Login
+	}
+	return false
 }
 
 // needsGateway reports whether an event is of a kind, or has a field, of levelGateway.

@@ -41,6 +41,10 @@ const (
 	LifecycleTopicDeprecated = "topic.deprecated"
 	LifecycleTopicRetired    = "topic.retired"
 	LifecycleTopicReinstated = "topic.reinstated" // the mark was removed
+
+	// Somebody has logged in or out; these have neither a topic nor a subscription.
+	LifecycleSessionStarted = "session.started"
+	LifecycleSessionEnded   = "session.ended" // before its time
 )
 
 // Lifecycle is a message of EventsTopic: something that happened to a subscription or a topic. It is written in the same step of
@@ -53,7 +57,7 @@ type Lifecycle struct {
 	Type         string `json:"type"`
 	Time         string `json:"time"`                   // RFC 3339, the log's time
 	Subscription string `json:"subscription,omitempty"` // s-17; of a request without a subscription this and cursor and lease_expires_at are missing
-	Topic        string `json:"topic"`                  // topic name
+	Topic        string `json:"topic"`                  // topic name; not of sessions
 	Callback     string `json:"callback"`               // not of topics
 	Node         string `json:"node,omitempty"`         // owner
 	Cursor       uint64 `json:"cursor"`                 // this message and all before it need no further attempt
@@ -80,13 +84,17 @@ type Lifecycle struct {
 
 	KeyEndsAt string `json:"key_ends_at,omitempty"` // key_ending; missing: not known
 
+	Session  string `json:"session,omitempty"`  // session.started and session.ended: the start of its ID; missing if several ended at once
+	Sessions uint64 `json:"sessions,omitempty"` // how many
+
 	// Reason is, if key_ending: month, week, day or ended; exhausted: the class of the last failure; paused: owner, owner_ended or not_allowed, empty for an
 	// operator; ended: unsubscribed, gone, operator, owner, owner_ended,
-	// topic_deregistered or topic_retired; denied and
+	// topic_deregistered or topic_retired; session.ended: logout, operator, provider (the identity provider), replaced (by another login in the
+	// same browser), limit (too many of one principal), owner_ended, key_revoked or new_cluster; denied and
 	// verification_failed: why the request came to nothing.
 	Reason string `json:"reason,omitempty"`
 
-	Owner string `json:"owner,omitempty"` // principal that owns the subscription; without one, who asked
+	Owner string `json:"owner,omitempty"` // principal that owns the subscription, or has logged in; without either, who asked
 }
 
 // checkReserved keeps clients from using the hub's own topics.

@@ -16,8 +16,11 @@ func (e *Lifecycle) json() []byte {
 	if e.Subscription != "" {
 		o.text("subscription", e.Subscription)
 	}
-	o.text("topic", e.Topic)
-	if e.Callback != "" || !strings.HasPrefix(e.Type, "topic.") {
+	session := strings.HasPrefix(e.Type, "session.")
+	if e.Topic != "" || !session {
+		o.text("topic", e.Topic)
+	}
+	if e.Callback != "" || !strings.HasPrefix(e.Type, "topic.") && !session {
 		o.text("callback", e.Callback)
 	}
 	o.textIfAny("node", e.Node)
@@ -43,6 +46,8 @@ func (e *Lifecycle) json() []byte {
 	o.textIfAny("deprecated_at", e.DeprecatedAt)
 	o.textIfAny("sunset_at", e.SunsetAt)
 	o.textIfAny("key_ends_at", e.KeyEndsAt)
+	o.textIfAny("session", e.Session)
+	o.numberIfAny("sessions", e.Sessions)
 	o.textIfAny("reason", e.Reason)
 	o.textIfAny("owner", e.Owner)
 	return append(o.b, '}')

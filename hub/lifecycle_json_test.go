@@ -28,6 +28,7 @@ func samples() map[string]hub.Lifecycle {
 		}
 	}
 	full.Successor, full.DeprecatedAt, full.SunsetAt, full.Owner, full.KeyEndsAt = "", "", "", "", "" // later ones
+	full.Session, full.Sessions = "", 0
 	var ascii strings.Builder
 	for c := range rune(128) {
 		ascii.WriteRune(c)
@@ -45,6 +46,7 @@ func samples() map[string]hub.Lifecycle {
 		"greatest":       {Subscription: "s-1", Cursor: 1<<64 - 1, Status: -1 << 31, Attempts: 1<<32 - 1},
 		"nothing at all": {},
 		"key":            {ID: "1-5", Type: hub.LifecycleKeyEnding, Subscription: "s-1", KeyEndsAt: "2026-12-31T00:00:00Z", Reason: "month"},
+		"session":        {ID: "1-6", Type: hub.LifecycleSessionEnded, Time: "2026-11-01T12:00:00Z", Session: "0123456789ab", Sessions: 1, Reason: "logout", Owner: "issuer:idp/1"},
 		"topic": {ID: "1-3", Type: hub.LifecycleTopicDeprecated, Time: "2026-11-01T12:00:00Z", Topic: "orders", Successor: "orders/v2",
 			DeprecatedAt: "2026-11-01T12:00:00Z", SunsetAt: "2027-06-30T00:00:00Z"},
 	}

@@ -1,6 +1,10 @@
 package hub
 
-import "quorumhub/hub/hubpb"
+import (
+	"slices"
+
+	"quorumhub/hub/hubpb"
+)
 
 // forceNewCluster starts a new cluster from the state of a former one. Every subscription loses its owner and gets a
 // new epoch, so nothing is delivered until the new leader places it and writes by former owners are stale. The former
@@ -29,6 +33,8 @@ func (s *State) forceNewCluster(e *hubpb.NewClusterForced, fx *Effects) Result {
 		delete(s.origins, name)
 		s.touchName(TableOrigin, name)
 	}
+	// What ended a session may be missing from this state.
+	s.dropSessions(slices.Clone(s.sessions.byID), "new_cluster", fx)
 	return Result{}
 }
 

@@ -19,7 +19,9 @@ type Node struct {
 	Since    time.Time // when Phase began, by the leader's clock
 	Boot     string    // its newest run
 	Stopping bool      // this run has announced that it is stopping
-	URLs     []string  // under which clients reach it, without /topics/; a removed node's stay known
+	// Drained: an operator wants it to deliver nothing for the time being. It goes on storing everything, and voting.
+	Drained bool
+	URLs    []string // under which clients reach it, without /topics/; a removed node's stay known
 }
 
 // NodePhase is a stage of a node's membership.
@@ -80,7 +82,7 @@ func (s *State) admitNode(e *hubpb.NodeAdmitted, fx *Effects) Result {
 	return Result{}
 }
 
-// changeNode advances a node's phase or changes its vote. Removal is final.
+// changeNode advances a node's phase, or changes its vote or whether it delivers. Removal is final.
 func (s *State) changeNode(e *hubpb.NodeChanged, fx *Effects) Result {
 	n := s.nodes[e.Node]
 	if n == nil || n.Phase == NodeRemoved || e.Phase != hubpb.NodePhase_NODE_UNCHANGED && e.Phase < n.Phase {
@@ -91,6 +93,9 @@ func (s *State) changeNode(e *hubpb.NodeChanged, fx *Effects) Result {
 	}
 	if e.Vote != hubpb.NodeVote_VOTE_UNCHANGED {
 		n.Voter = e.Vote == hubpb.NodeVote_VOTE_YES
+	}
+	if e.Drain != hubpb.NodeDrain_DRAIN_UNCHANGED {
+		n.Drained = e.Drain == hubpb.NodeDrain_DRAIN_YES
 	}
 	s.changedNode(n, fx)
 	return Result{}
@@ -140,10 +145,10 @@ func (s *State) changedNode(n *Node, fx *Effects) {
 
 func (n *Node) row() *hubpb.NodeRow {
 	return &hubpb.NodeRow{Node: n.ID, Instance: n.Instance, Address: n.Address, Voter: n.Voter, Phase: n.Phase, Boot: n.Boot,
-		Stopping: n.Stopping, Since: nanos(n.Since), Urls: n.URLs}
+		Stopping: n.Stopping, Since: nanos(n.Since), Urls: n.URLs, Drained: n.Drained}
 }
 
 func nodeFromRow(r *hubpb.NodeRow) *Node {
 	return &Node{ID: r.Node, Instance: r.Instance, Address: r.Address, Voter: r.Voter, Phase: r.Phase, Boot: r.Boot,
-		Stopping: r.Stopping, Since: timeOf(r.Since), URLs: r.Urls}
+		Stopping: r.Stopping, Since: timeOf(r.Since), URLs: r.Urls, Drained: r.Drained}
 }

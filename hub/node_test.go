@@ -154,3 +154,31 @@ func TestI4StoppedNodeReleasesItsSubscriptions(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 }
+
+func TestNodesAreDrainedUntilTheyAreNot(t *testing.T) {
+	w := newWorld(t)
+	drain := func(d hubpb.NodeDrain) *hubpb.Event {
+		return &hubpb.Event{Kind: &hubpb.Event_NodeChanged{NodeChanged: &hubpb.NodeChanged{Node: "node-4", Drain: d}}}
+	}
+	w.apply(admitted("node-4", "a", true))
+	w.apply(drain(hubpb.NodeDrain_DRAIN_YES))
+	if n := w.node("node-4"); !n.Drained || !n.Voter || n.Phase != hub.NodeMember {
+		t.Errorf("%+v", n)
+	}
+	w.apply(runChanged("node-4", "b1", hubpb.NodeRun_RUN_STARTED))
+	w.apply(nodeChanged("node-4", 0, hubpb.NodeVote_VOTE_NO))
+	if n := w.node("node-4"); !n.Drained {
+		t.Errorf("something else ended it: %+v", n)
+	}
+	w.apply(drain(hubpb.NodeDrain_DRAIN_NO))
+	if n := w.node("node-4"); n.Drained {
+		t.Errorf("%+v", n)
+	}
+	// A program that does not know of it would let the node deliver.
+	if got := hub.LevelOf(drain(hubpb.NodeDrain_DRAIN_YES)); got != 4 {
+		t.Errorf("it needs level %d", got)
+	}
+	if got := hub.LevelOf(nodeChanged("node-4", hub.NodeLeaving, 0)); got != 1 {
+		t.Errorf("other changes need level %d", got)
+	}
+}

@@ -12,6 +12,7 @@ type nonceUse struct {
 	until int64  // Unix nanoseconds
 	owner string // principal, empty: none
 	at    int64  // when it was claimed, 0: not recorded
+	login bool   // it is the state of a login
 }
 
 // nonceShare counts the nonces of one principal.
@@ -37,15 +38,19 @@ func (s *State) claimNonce(e *hubpb.NonceClaimed) Result {
 		return Result{Outcome: OutcomeStale}
 	}
 	held, inMinute := a.nonceUse(owner, s.meta.Now)
+	quota, left := QuotaNonces, MaxNonces-len(a.nonces)
+	if e.Login {
+		quota, left = QuotaLogins, min(left, MaxLogins-a.logins)
+	}
 	switch {
 	case owner != "" && reached(inMinute, e.Caller.GetMaxNonces()):
-		return quotaReached(QuotaNonces, inMinute, e.Caller.GetMaxNonces())
-	case owner != "" && held >= MaxNonces-len(a.nonces): // nobody may have more than is left to others
-		return quotaReached(QuotaNonces, held, uint32(held))
+		return quotaReached(quota, inMinute, e.Caller.GetMaxNonces())
+	case owner != "" && held >= left: // nobody may have more than is left to others
+		return quotaReached(quota, held, uint32(held))
 	case len(a.nonces) >= MaxNonces:
 		return Result{Outcome: OutcomeFull}
 	}
-	use := nonceUse{until: e.Until, owner: shared(owner)}
+	use := nonceUse{until: e.Until, owner: shared(owner), login: e.Login}
 	if owner != "" {
 		use.at = s.meta.Now
 	}
@@ -68,6 +73,9 @@ func (a *access) nonceUse(owner string, now int64) (held, inMinute int) {
 
 func (a *access) addNonce(nonce string, u nonceUse) {
 	a.nonces[nonce] = u
+	if u.login {
+		a.logins++
+	}
 	heap.Push(&a.expiry, nonceExpiry{u.until, nonce})
 	if u.owner == "" {
 		return
@@ -89,6 +97,9 @@ func (a *access) addNonce(nonce string, u nonceUse) {
 func (a *access) removeNonce(nonce string) {
 	u := a.nonces[nonce]
 	delete(a.nonces, nonce)
+	if u.login {
+		a.logins--
+	}
 	n := a.shares[u.owner]
 	if n == nil {
 		return

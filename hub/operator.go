@@ -80,6 +80,12 @@ func (s *Service) End(ctx context.Context, id SubscriptionID) error {
 	return s.operate(ctx, id, &hubpb.Event{Kind: &hubpb.Event_SubscriptionsEnded{SubscriptionsEnded: ev}})
 }
 
+// CheckManaged returns nil if the caller of ctx may manage a subscription, and else CodeNotFound.
+func (s *Service) CheckManaged(ctx context.Context, id SubscriptionID) error {
+	_, err := s.managed(ctx, id)
+	return err
+}
+
 // managed returns a subscription that the caller of ctx may manage. Any other is CodeNotFound.
 func (s *Service) managed(ctx context.Context, id SubscriptionID) (sub Subscription, err error) {
 	known := false

@@ -49,6 +49,9 @@ func (s *State) adopt(sub *Subscription, owner string, former *group) {
 func (s *State) endOwner(e *hubpb.OwnerEnded, fx *Effects) Result {
 	ids := s.ofOwner(e.Owner, e.Subscriptions)
 	s.stopOwned(ids, e.Reason, e.End, fx)
+	if e.Reason == PauseOwnerEnded && len(e.Subscriptions) == 0 {
+		s.endSessionsOf(e.Owner, "owner_ended", fx)
+	}
 	return Result{ID: uint64(len(ids))}
 }
 
@@ -91,6 +94,7 @@ func (s *State) expireAPIKeys(e *hubpb.ApiKeysExpired, fx *Effects) Result {
 		s.meta.AccessVersion++
 		s.touchName(TableAPIKey, id)
 		s.stopOwned(s.ofOwner(KeyPrincipal(id), nil), hubpb.PauseReason_PAUSE_OWNER_ENDED, false, fx)
+		s.endSessionsOf(KeyPrincipal(id), "owner_ended", fx)
 		n++
 	}
 	return Result{ID: n}

@@ -104,12 +104,12 @@ func (s *State) Requests(after RequestID, max int, match func(*Request) bool) []
 
 // Counts holds the number of items of each kind in the state.
 type Counts struct {
-	Topics, Subscriptions, Requests, DeadLetters int
+	Topics, Subscriptions, Requests, DeadLetters, Sessions int
 }
 
 // Counts returns the number of items of each kind.
 func (s *State) Counts() Counts {
-	return Counts{len(s.topics), len(s.subs), len(s.requests), len(s.letters.byID)}
+	return Counts{len(s.topics), len(s.subs), len(s.requests), len(s.letters.byID), len(s.sessions.byID)}
 }
 
 func page[K ~uint64, V any](m map[K]*V, after K, max int, match func(*V) bool) []V {

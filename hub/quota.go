@@ -41,13 +41,14 @@ const (
 	QuotaKeys          Quota = "idempotency_keys"
 	QuotaAPIKeys       Quota = "api_keys"
 	QuotaNonces        Quota = "nonces_per_minute"
+	QuotaLogins        Quota = "logins_per_minute" // of one network; not in auth.quotas
 	QuotaStoredBytes   Quota = "stored_bytes"
 	QuotaLetterBytes   Quota = "dead_letter_bytes"
 )
 
 // quotaList gives each quota the number by which a Result names it: its index plus 1.
 func quotaList() []Quota {
-	return []Quota{QuotaTopics, QuotaSubscriptions, QuotaRequests, QuotaKeys, QuotaAPIKeys, QuotaNonces, QuotaStoredBytes}
+	return []Quota{QuotaTopics, QuotaSubscriptions, QuotaRequests, QuotaKeys, QuotaAPIKeys, QuotaNonces, QuotaStoredBytes, QuotaLogins}
 }
 
 // quotaReached is the result of an event that a quota refuses.
@@ -83,6 +84,10 @@ func overQuota(u QuotaUse) *Error {
 	if u.Quota == QuotaNonces {
 		return &Error{Code: CodeLimited, Quota: &u, RetryAfter: time.Minute,
 			Message: fmt.Sprintf("the quota %s is reached: %d signed requests of %d; try again in a minute", u.Quota, u.Used, u.Limit)}
+	}
+	if u.Quota == QuotaLogins {
+		return &Error{Code: CodeLimited, Quota: &u, RetryAfter: time.Minute,
+			Message: fmt.Sprintf("the quota %s is reached: %d logins of %d came from this network; try again in a minute", u.Quota, u.Used, u.Limit)}
 	}
 	if u.Quota == QuotaStoredBytes {
 		return &Error{Code: CodeForbidden, Quota: &u,

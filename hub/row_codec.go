@@ -40,12 +40,19 @@ func subscriptionFromRow(r *hubpb.SubscriptionRow) *Subscription {
 }
 
 func (r *Request) row() *hubpb.RequestRow {
-	return &hubpb.RequestRow{Id: uint64(r.ID), RequestedAt: nanos(r.RequestedAt), Reason: r.Reason,
-		Request: &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.TopicName, TopicRaw: r.TopicRaw, Callback: r.Callback,
-			CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, SealedSecret: r.SealedSecret, Signature: r.Signature,
-			VerifyToken: r.VerifyToken, AutoRegister: r.AutoRegister, Options: r.Options.pb(r.Start), Extra: extraPB(r.Extra),
-			Scheme: r.Scheme, SecretGrace: r.SecretGrace, Caller: r.caller, SealedHeaders: bytesOf(r.SealedHeaders),
-			EncryptionKey: r.EncryptionKey}}
+	return &hubpb.RequestRow{Id: uint64(r.ID), RequestedAt: nanos(r.RequestedAt), Reason: r.Reason, Request: r.event()}
+}
+
+// event returns the event that recorded the request, or nil for no request.
+func (r *Request) event() *hubpb.SubscriptionRequested {
+	if r == nil {
+		return nil
+	}
+	return &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.TopicName, TopicRaw: r.TopicRaw, Callback: r.Callback,
+		CallbackKey: r.CallbackKey, LeaseSeconds: r.LeaseSeconds, SealedSecret: r.SealedSecret, Signature: r.Signature,
+		VerifyToken: r.VerifyToken, AutoRegister: r.AutoRegister, Options: r.Options.pb(r.Start), Extra: extraPB(r.Extra),
+		Scheme: r.Scheme, SecretGrace: r.SecretGrace, Caller: r.caller, SealedHeaders: bytesOf(r.SealedHeaders),
+		EncryptionKey: r.EncryptionKey}
 }
 
 func requestFromRow(r *hubpb.RequestRow) *Request {

@@ -38,10 +38,13 @@ const (
 	TableMessageBlob   Table = 41
 	TableGateway       Table = 42
 	TableFetched       Table = 43
+	TableSession       Table = 44
+	TableGrant         Table = 48
+	TableDevice        Table = 49
 )
 
 // RowKey identifies one row of the state. Rows are distinguished by ID; those of TableOrigin, TableNode, TableAPIKey,
-// TableAccessRule, TableNonce, TableCallback, TableQuota, TablePrincipal and TablePendingBlob by Name; those of TableIdempotency, TableMessageBlob and
+// TableAccessRule, TableNonce, TableCallback, TableQuota, TablePrincipal, TablePendingBlob, TableSession, TableGrant and TableDevice by Name; those of TableIdempotency, TableMessageBlob and
 // TableFetched by both.
 type RowKey struct {
 	Table Table
@@ -58,7 +61,7 @@ func (k RowKey) Append(dst []byte) []byte {
 
 func (t Table) known() bool {
 	return t >= TableMeta && t <= TableOrigin || t == TableNode || t >= TableAPIKey && t <= TableNonce ||
-		t == TableGroup || t >= TableFailedRequest && t <= TablePrincipal || t >= TablePendingBlob && t <= TableFetched
+		t == TableGroup || t >= TableFailedRequest && t <= TablePrincipal || t >= TablePendingBlob && t <= TableSession || t == TableGrant || t == TableDevice
 }
 
 // ParseRowKey is the inverse of RowKey.Append. Errors wrap ErrCorrupt.
@@ -153,6 +156,8 @@ func (s *State) row(k RowKey) proto.Message {
 		if k, ok := fetchedKeyOf(k); ok && s.taken.by[k] != nil {
 			return s.taken.by[k]
 		}
+	case TableSession, TableGrant, TableDevice:
+		return s.loginRow(k)
 	case TableCallback:
 		if r := s.callbacks[k.Name]; r != nil {
 			return r
@@ -230,6 +235,10 @@ func (s *State) keys() []RowKey {
 			keys = append(keys, RowKey{Table: TablePrincipal, Name: p})
 		}
 	}
+	for _, one := range s.sessions.byID {
+		keys = append(keys, RowKey{Table: TableSession, Name: string(one.id[:])})
+	}
+	keys = s.grantKeys(keys)
 	keys = s.access.rowKeys(keys)
 	slices.SortFunc(keys, func(a, b RowKey) int {
 		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Name, b.Name))
@@ -329,6 +338,14 @@ func (l *Loader) addSetting(k RowKey, value []byte) error {
 			return errors.New("its name is no offset")
 		}
 		return decodeRow(value, func(r *hubpb.SharedContentRow) { s.taken.put(of, r) })
+	case TableGrant, TableDevice:
+		return s.loadGrantRow(k, value)
+	case TableSession:
+		id, ok := sessionID([]byte(k.Name))
+		if !ok {
+			return errors.New("its name is no session's ID")
+		}
+		return decodeRow(value, func(r *hubpb.SessionRow) { s.loadSession(id, r) })
 	case TableCallback:
 		return decodeRow(value, func(r *hubpb.CallbackCredentialsRow) { s.callbacks[k.Name] = r })
 	case TableNode:
@@ -400,6 +417,7 @@ func (l *Loader) State() (*State, error) {
 		return nil, err
 	}
 	s.idempotency.load(l.keys)
+	s.sessions.sort()
 	for _, r := range l.limits {
 		h := s.holdings[r.Owner]
 		if h == nil {

@@ -46,6 +46,9 @@ type SealedCount struct {
 	Requests      int // secrets of pending requests
 	Callbacks     int // credentials that operators have set
 	Gateway       int // 1: the secrets of the gateway's registry
+	// Sessions counts those whose cookies may be sealed with the key. They hold no secret of the state: without the key
+	// they end. Total does not count them.
+	Sessions int
 }
 
 // Total returns their sum.
@@ -80,6 +83,13 @@ func (s *State) SealedCounts() map[string]SealedCount {
 		count(r.GetSet().GetSealed(), func(c *SealedCount) *int { return &c.Callbacks })
 	}
 	count(s.gateway.GetApplied().GetSealed(), func(c *SealedCount) *int { return &c.Gateway })
+	for key, n := range s.sessions.sealed {
+		if key != 0 {
+			c := out[keyText(key)]
+			c.Sessions = n
+			out[keyText(key)] = c
+		}
+	}
 	return out
 }
 
@@ -87,8 +97,10 @@ func (s *State) SealedCounts() map[string]SealedCount {
 // one, the next one, and those of existing secrets.
 func (s *State) NeededKeys() []string {
 	needed := map[string]bool{s.meta.SealingKey: true, s.meta.NextSealingKey: true}
-	for id := range s.SealedCounts() {
-		needed[id] = true
+	for id, n := range s.SealedCounts() {
+		if n.Total() > 0 {
+			needed[id] = true
+		}
 	}
 	delete(needed, "")
 	return slices.Sorted(maps.Keys(needed))
@@ -257,7 +269,7 @@ func (s *State) retireKey(e *hubpb.SealingKeyRetired, fx *Effects) Result {
 	switch {
 	case slices.Contains(m.RetiredKeys, e.Key):
 		return Result{}
-	case e.Key == "", e.Key == m.SealingKey, s.SealedCounts()[e.Key].Total() > 0:
+	case e.Key == "", e.Key == m.SealingKey, s.SealedCounts()[e.Key].Total() > 0, s.sessions.sealed[keyNumber(e.Key)] > 0, s.grants.sealed[keyNumber(e.Key)] > 0:
 		return Result{Outcome: OutcomeStale}
 	}
 	if m.NextSealingKey == e.Key {

@@ -155,33 +155,7 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) (RequestID, er
 	if err != nil {
 		return 0, err
 	}
-	action := ActionSubscribe
-	if r.Mode == ModeUnsubscribe {
-		action = ActionUnsubscribe
-	}
-	if err := s.authorize(ctx, action, r.Topic); err != nil {
-		return 0, err
-	}
-	if r.Mode == ModeSubscribe {
-		if err := s.refuseRetired(r.Topic); err != nil {
-			return 0, err
-		}
-	}
-	if s.crowded() {
-		return 0, Errorf(CodeUnavailable, "too many requests are waiting for verification; try again shortly")
-	}
-	if s.policy.CheckCallback != nil {
-		if err := s.policy.CheckCallback(r.CallbackURL); err != nil {
-			return 0, &Error{Code: CodeForbidden, Param: "hub.callback", Message: err.Error()}
-		}
-	}
-	if err := s.checkSubscription(ctx, r); err != nil {
-		return 0, err
-	}
-	if len(r.Headers) > 0 && !s.policy.SubscriberHeaders {
-		return 0, &Error{Code: CodeForbidden, Param: "hub.header", Message: "this hub lets only its operators choose headers for callbacks (hub.subscriber_headers)"}
-	}
-	if err := s.admit(ctx, r); err != nil {
+	if err := s.checkRequest(ctx, r, true); err != nil {
 		return 0, err
 	}
 	ev := &hubpb.SubscriptionRequested{Mode: r.Mode, Topic: r.Topic, TopicRaw: r.TopicRaw, Callback: r.Callback,
@@ -193,18 +167,9 @@ func (s *Service) Subscribe(ctx context.Context, form url.Values) (RequestID, er
 	start := ""
 	if r.Start != nil {
 		start = r.Start.String()
-		if err := s.checkStart(r); err != nil {
-			return 0, err
-		}
 	}
 	ev.Caller = s.subscriber(ctx, r)
-	if err := s.checkOptions(r, ev.Caller); err != nil {
-		return 0, err
-	}
-	if err := s.checkContentOptions(r); err != nil {
-		return 0, err
-	}
-	if err := s.checkPending(r, ev.Caller); err != nil {
+	if err := s.checkWishes(r, ev.Caller); err != nil {
 		return 0, err
 	}
 	ev.Options = r.Options.pb(start)
@@ -229,11 +194,13 @@ func (s *Service) request(ctx context.Context, r *SubscribeRequest, ev *hubpb.Su
 				return 0, fmt.Errorf("seal hub.secret: %w", err)
 			}
 		}
-		headers, err := s.sealHeaders(r)
-		if err != nil {
-			return 0, err
+		if len(r.Headers) > 0 {
+			headers, err := s.sealHeaders(r)
+			if err != nil {
+				return 0, err
+			}
+			ev.SealedHeaders = bytesOf(headers)
 		}
-		ev.SealedHeaders = bytesOf(headers)
 		res, err := s.proposer.Propose(ctx, &hubpb.Event{Kind: &hubpb.Event_SubscriptionRequested{SubscriptionRequested: ev}})
 		switch {
 		case err != nil:

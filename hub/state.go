@@ -38,6 +38,9 @@ type State struct {
 	marked       map[TopicID]struct{} // topics that are deprecated or retired
 	contents     map[TopicID]struct{} // topics whose content is not simply delivered
 	taken        fetched
+	sessions     sessions
+	grants       grants
+	devices      devices
 	keyNotices   [KeyEnded + 1]int // subscriptions by Subscription.KeyNotice
 	at           uint64            // index of the entry being applied; not part of the state
 
@@ -79,6 +82,9 @@ func NewState() *State {
 		marked:       map[TopicID]struct{}{},
 		contents:     map[TopicID]struct{}{},
 		taken:        newFetched(),
+		sessions:     newSessions(),
+		grants:       newGrants(),
+		devices:      newDevices(),
 		dirty:        map[RowKey]struct{}{},
 	}
 }
@@ -99,6 +105,7 @@ func (s *State) ApplyAt(index uint64, data []byte, fx *Effects) ([]BatchResult, 
 		return nil, err
 	}
 	s.meta.Now = max(s.meta.Now, entry.Time)
+	s.expireSessions()
 	out := make([]BatchResult, len(entry.Batches))
 	for i, b := range entry.Batches {
 		out[i] = s.applyBatch(b, fx)
@@ -255,6 +262,18 @@ func (s *State) applyClusterEvent(e *hubpb.Event, fx *Effects) Result {
 		return s.endOwner(k.OwnerEnded, fx)
 	case *hubpb.Event_SubscriptionsReassigned:
 		return s.reassign(k.SubscriptionsReassigned, fx)
+	case *hubpb.Event_SessionStarted:
+		return s.startSession(k.SessionStarted, fx)
+	case *hubpb.Event_SessionsEnded:
+		return s.endSessions(k.SessionsEnded, fx)
+	case *hubpb.Event_GrantAdvanced:
+		return s.advanceGrant(k.GrantAdvanced)
+	case *hubpb.Event_GrantsEnded:
+		return s.endGrants(k.GrantsEnded)
+	case *hubpb.Event_DeviceRequested:
+		return s.requestDevice(k.DeviceRequested)
+	case *hubpb.Event_DeviceDecided:
+		return s.decideDevice(k.DeviceDecided)
 	case *hubpb.Event_FeatureLevelSet:
 		return s.setLevel(k.FeatureLevelSet)
 	case *hubpb.Event_SealingKeyAnnounced:

@@ -143,7 +143,8 @@ func newWork(events []*hubpb.Event) bool {
 		switch e.Kind.(type) {
 		case *hubpb.Event_MessagePublished, *hubpb.Event_BatchPublished, *hubpb.Event_BlobPartAdded, *hubpb.Event_BlobPublished,
 			*hubpb.Event_TopicRegistered, *hubpb.Event_TopicPinged,
-			*hubpb.Event_TopicFetched, *hubpb.Event_SubscriptionRequested, *hubpb.Event_SharedContentFetched:
+			*hubpb.Event_TopicFetched, *hubpb.Event_SubscriptionRequested, *hubpb.Event_SharedContentFetched,
+			*hubpb.Event_SessionStarted, *hubpb.Event_DeviceRequested:
 			return true
 		}
 	}

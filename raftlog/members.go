@@ -54,6 +54,8 @@ type Member struct {
 	Healthy bool
 	// Stopping: its process is about to exit, or has exited cleanly. Leaving: it is being removed.
 	Stopping, Leaving bool
+	// Drained: an operator wants it to deliver nothing. It does nevertheless while no other node can.
+	Drained bool
 
 	// What the node last reported about itself. Zero until it answers for the first time.
 	Description
@@ -119,13 +121,18 @@ func (n *Node) Nodes() []hub.NodeStatus {
 	members := n.Members()
 	for i := range members {
 		m := &members[i]
-		s := hub.NodeStatus{ID: m.ID, Alive: m.Alive, Draining: m.Stopping || m.Leaving, Weight: m.Weight}
+		s := hub.NodeStatus{ID: m.ID, Alive: m.Alive, Draining: m.Stopping || m.Leaving || m.Drained && spared(members), Weight: m.Weight}
 		if !m.Alive {
 			s.DeadFor = n.unheard(m)
 		}
 		out = append(out, s)
 	}
 	return out
+}
+
+// spared reports whether there is a node that delivers, so that those that are drained need not.
+func spared(members []Member) bool {
+	return slices.ContainsFunc(members, func(m Member) bool { return m.Alive && !m.Stopping && !m.Leaving && !m.Drained })
 }
 
 // Members lists the nodes of the cluster as this node sees them, ordered by ID. It does not contact them.
@@ -142,7 +149,7 @@ func (n *Node) Members() []Member {
 				m.Contact = -1
 			}
 			m.Description = n.opts.Describe()
-			m.AppliedIndex, m.StateHash = n.position()
+			m.AppliedIndex, m.StateHash = n.store.AppliedHash()
 			m.FeatureLevel = n.level
 		} else {
 			m.Silent, m.Contact = time.Since(n.view.since), -1
@@ -170,7 +177,7 @@ func (n *Node) Members() []Member {
 			}
 		}
 		known := nodes[m.ID]
-		m.Stopping, m.Leaving = known.Stopping, known.Phase == hub.NodeLeaving
+		m.Stopping, m.Leaving, m.Drained = known.Stopping, known.Phase == hub.NodeLeaving, known.Drained
 		m.ClockOffset = offsets[m.ID]
 		out = append(out, m)
 	}
@@ -202,18 +209,6 @@ func (v *clusterView) aliveLocked(id string, leads bool) bool {
 	return seen != nil && !seen.asked.IsZero() && time.Since(seen.asked) < silence && (!leads || v.failing[id].IsZero())
 }
 
-// position returns the applied index and the state's hash at that index.
-func (n *Node) position() (index, hash uint64) {
-	for range 10 {
-		index = n.store.Applied().Index
-		n.store.View(func(s *hub.State) { hash = s.Hash() })
-		if n.store.Applied().Index == index {
-			break
-		}
-	}
-	return index, hash
-}
-
 // CaughtUp reports whether this node leads, or follows a leader and has applied all but the newest of the leader's entries.
 func (n *Node) CaughtUp() bool {
 	id := n.LeaderID()
@@ -235,7 +230,7 @@ func (n *Node) handleStatus() (status byte, out []byte) {
 	if a.Contact == math.MaxInt64 {
 		a.Contact = -1
 	}
-	a.Applied, a.Hash = n.position()
+	a.Applied, a.Hash = n.store.AppliedHash()
 	a.LastTerm, _ = strconv.ParseUint(n.raft.Stats()["last_log_term"], 10, 64)
 	out, err := json.Marshal(a)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -65,6 +66,9 @@ const (
 	PromoteNode Operation = "promote"
 	// DemoteNode takes a node's vote away; the node continues to deliver.
 	DemoteNode Operation = "demote"
+	// DrainNode lets others take over what a node delivers, until UndrainNode. It goes on storing everything, and voting.
+	DrainNode   Operation = "drain"
+	UndrainNode Operation = "undrain"
 	// RemoveNode gives a node's subscriptions to other nodes and permanently removes it from the cluster.
 	RemoveNode Operation = "remove"
 	// TransferLeadership makes another voter the leader: Node, or any if Node is empty.
@@ -203,6 +207,14 @@ func (n *Node) applyChange(ctx context.Context, c Change) (index uint64, err err
 		return 0, hub.Errorf(hub.CodeConflict, "%s is being removed", c.Node)
 	case c.Operation == PromoteNode:
 		err = n.promote(ctx, m)
+	case !announced && (c.Operation == DrainNode || c.Operation == UndrainNode):
+		return 0, hub.Errorf(hub.CodeUnavailable, "%s has joined just now; try again shortly", c.Node)
+	case c.Operation == DrainNode:
+		err = n.drain(ctx, m, members)
+	case c.Operation == UndrainNode:
+		if m.Drained {
+			err = n.recordChange(ctx, &hubpb.NodeChanged{Node: m.ID, Drain: hubpb.NodeDrain_DRAIN_NO})
+		}
 	case c.Operation == DemoteNode:
 		if m.Voter {
 			if err := checkQuorumWithout(m.ID, members); err != nil {
@@ -211,7 +223,7 @@ func (n *Node) applyChange(ctx context.Context, c Change) (index uint64, err err
 		}
 		err = n.recordChange(ctx, &hubpb.NodeChanged{Node: m.ID, Vote: hubpb.NodeVote_VOTE_NO})
 	default:
-		return 0, hub.ParamErrorf("operation", "is %q; expected add, promote, demote, remove or transfer-leadership", oneLine(string(c.Operation)))
+		return 0, hub.ParamErrorf("operation", "is %q; expected add, promote, demote, drain, undrain, remove or transfer-leadership", oneLine(string(c.Operation)))
 	}
 	n.kickReconciler()
 	return n.store.Applied().Index, err
@@ -320,6 +332,26 @@ func (n *Node) promote(ctx context.Context, m *Member) error {
 	return n.reconfigure(ctx, func() raft.Future {
 		return n.raft.AddVoter(raft.ServerID(m.ID), raft.ServerAddress(m.Address), 0, changeTimeout)
 	})
+}
+
+// drain lets others deliver what a node does, and lead if it leads.
+func (n *Node) drain(ctx context.Context, m *Member, members []Member) error {
+	others := slices.DeleteFunc(slices.Clone(members), func(o Member) bool { return o.ID == m.ID })
+	if !spared(others) {
+		return hub.Errorf(hub.CodeConflict, "no other node could deliver what %s does: the others are down, stopping or drained", m.ID)
+	}
+	if !m.Drained {
+		if err := n.recordChange(ctx, &hubpb.NodeChanged{Node: m.ID, Drain: hubpb.NodeDrain_DRAIN_YES}); err != nil {
+			return err
+		}
+	}
+	if m.ID == n.opts.ID && successor(members, m.ID) != nil {
+		// It is drained whether or not another node leads.
+		if err := n.transferTo(ctx, "", members); err != nil {
+			n.opts.Logger.Info("a drained node still leads", "node", m.ID, "error", err)
+		}
+	}
+	return nil
 }
 
 // reconfigure makes one change to raft's configuration.

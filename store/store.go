@@ -209,6 +209,14 @@ func (s *Store) Applied() Position {
 	return s.applied
 }
 
+// AppliedHash returns the index of the last applied entry and the state's rolling hash after it (hub.State.Hash), which belong together
+// however fast entries are applied.
+func (s *Store) AppliedHash() (index, hash uint64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.applied.Index, s.state.Hash()
+}
+
 // Durable returns the position of the state in the files. Raft's log is needed only beyond it.
 func (s *Store) Durable() Position {
 	s.mu.RLock()

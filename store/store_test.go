@@ -172,6 +172,43 @@ func TestI6SameEntriesSameState(t *testing.T) {
 	})
 }
 
+// The index and the hash that a node reports belong together, however fast it applies entries: others compare them (I6).
+func TestAppliedHashBelongsToItsIndexI6(t *testing.T) {
+	s, w := open(t, slow(t.TempDir())), newWriter()
+	seen := make(chan map[uint64]uint64)
+	stop := make(chan struct{})
+	for range 2 {
+		go func() {
+			pairs := map[uint64]uint64{}
+			for {
+				select {
+				case <-stop:
+					seen <- pairs
+					return
+				default:
+					index, hash := s.AppliedHash()
+					pairs[index] = hash
+				}
+			}
+		}()
+	}
+	right := map[uint64]uint64{0: 0}
+	for i := range 3000 {
+		apply(t, s, w.entry(t, publish("a", []byte(fmt.Sprint(i)))))
+		index, hash := s.AppliedHash()
+		right[index] = hash
+	}
+	close(stop)
+	for range 2 {
+		for index, hash := range <-seen {
+			if right[index] != hash {
+				t.Errorf("at %d the hash was reported as %x, and is %x", index, hash, right[index])
+			}
+		}
+	}
+	crash(t, s)
+}
+
 func TestApplyRefusesARepeatedIndex(t *testing.T) {
 	s := open(t, slow(t.TempDir()))
 	w := newWriter()

@@ -23,6 +23,9 @@ need nftables command -v nft # and partitions in them
 need util-linux command -v nsenter
 need passwd command -v useradd # runs the systemd unit as its user
 need e2fsprogs test -x /sbin/mkfs.ext4 -o -x /usr/sbin/mkfs.ext4
+need chromium command -v chromium # logs in
+need nginx-light test -x /usr/sbin/nginx # with auth_request, as is every nginx of Debian's
+need caddy command -v caddy
 need gcc command -v gcc                     # links the race detector
 need libc6-dev test -e /usr/include/stdio.h # likewise
 

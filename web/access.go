@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,8 @@ type access struct {
 	changes       auth.Action
 	// itself: the handler identifies callers and decides what they may do. Of the checks only those of host and origin are made.
 	itself bool
+	// page: for people, who get a page instead of a problem, and whose acts come from pages of this hub only.
+	page bool
 	// byCredentials refuses changes on a hub that asks for no credentials.
 	byCredentials bool
 }
@@ -50,7 +53,11 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 			return r, err
 		}
 	}
-	if err := s.crossOrigin.Check(r); err != nil {
+	origins := s.crossOrigin
+	if rt.access.page {
+		origins = s.sameOrigin
+	}
+	if err := origins.Check(r); err != nil {
 		// A web page must not act on a hub that its browser can reach.
 		return r, &problem.Details{Status: http.StatusForbidden, Code: "cross_origin", Param: "Origin",
 			Detail: "is a different site; browsers may change this hub only from its own pages"}
@@ -73,7 +80,7 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 		return r, s.spend(x, rt.classOf(r))
 	}
 	caller := auth.Caller{CorrelationID: idOf(x), Address: s.addressOf(x, r), Client: x.client}
-	if err := s.authenticate(x, r, &caller); err != nil {
+	if err := s.identify(x, r, rt, &caller); err != nil {
 		return r, err
 	}
 	caller.Trail = &x.trail
@@ -86,13 +93,7 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	if err := s.spend(x, rt.classOf(r)); err != nil || rt.access.byTopic {
 		return r, err
 	}
-	action, own := rt.access.changes, rt.access.own
-	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions {
-		action, own = auth.ActionView, rt.access.own || rt.access.ownReads
-		if rt.access.reads != "" {
-			action = rt.access.reads
-		}
-	}
+	action, own := rt.access.needs(r.Method)
 	if action != auth.ActionView {
 		auth.Note(r.Context(), "request", r.Method+" "+r.URL.Path)
 	}
@@ -109,9 +110,23 @@ func (s *Server) admit(x *exchange, r *http.Request, rt *route) (*http.Request, 
 	return r.WithContext(auth.WithCaller(r.Context(), caller)), nil
 }
 
+// needs returns the action that a request with a method requires on everything, and whether principals need no permission for what is
+// their own.
+func (a *access) needs(method string) (_ auth.Action, own bool) {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return cmp.Or(a.reads, auth.ActionView), a.own || a.ownReads
+	}
+	return a.changes, a.own
+}
+
 // ownsTopicInPath reports whether the path names a topic that belongs to the caller.
 func (s *Server) ownsTopicInPath(r *http.Request) bool {
-	name, err := s.topicBelow("/v1/topics/", r)
+	prefix := "/v1/topics/"
+	if strings.HasPrefix(r.URL.Path, "/console/") {
+		prefix = "/console/topics/"
+	}
+	name, err := s.topicBelow(prefix, r)
 	return err == nil && s.Service.OwnsTopic(r.Context(), name)
 }
 
@@ -157,36 +172,19 @@ func (s *Server) authenticate(x *exchange, r *http.Request, caller *auth.Caller)
 
 // authenticateBy is authenticate by some of the authenticators only. Signed bodies have at most maxBody bytes.
 func (s *Server) authenticateBy(x *exchange, r *http.Request, caller *auth.Caller, by recogniser, maxBody int64) error {
-	reserved := false
-	read := &auth.Request{HTTP: r, Host: r.Host, Scheme: "http", Client: x.client,
-		Body: func() ([]byte, error) { return s.bodyForSignature(x, r, maxBody) },
-		Afford: func() (err error) {
-			if !reserved {
-				err = s.reserveRefusal(x)
-				reserved = err == nil
-			}
-			return err
-		}}
-	if x.asked != nil {
-		asked := *r
-		asked.URL = x.asked
-		read.HTTP = &asked
-	}
-	if r.TLS != nil {
-		read.Scheme = "https"
-	}
+	read, reserved := s.credentialsOf(x, r, maxBody)
 	p, err := by.Authenticate(r.Context(), read)
 	switch {
-	case err == nil && reserved:
+	case err == nil && *reserved:
 		s.returnRefusal(x)
 	case err != nil && refusedCredentials(err):
-		if !reserved {
+		if !*reserved {
 			if limited := s.reserveRefusal(x); limited != nil {
 				return limited
 			}
 		}
 		s.Guard.Refused(r.Context(), *caller, err)
-	case err != nil && reserved:
+	case err != nil && *reserved:
 		s.returnRefusal(x) // the body could not be read
 	}
 	if err != nil {
@@ -198,6 +196,32 @@ func (s *Server) authenticateBy(x *exchange, r *http.Request, caller *auth.Calle
 		caller.Settle = func(ctx context.Context) error { return s.settle(x, ctx, read.Settle, told) }
 	}
 	return nil
+}
+
+// credentialsOf returns what authenticators see of a request, and whether a refusal has been taken from the client's budget for it.
+func (s *Server) credentialsOf(x *exchange, r *http.Request, maxBody int64) (read *auth.Request, reserved *bool) {
+	reserved = new(bool)
+	read = &auth.Request{HTTP: r, Host: r.Host, Scheme: "http", Client: x.client,
+		Body: func() ([]byte, error) { return s.bodyForSignature(x, r, maxBody) },
+		Afford: func() (err error) {
+			if !*reserved {
+				err = s.reserveRefusal(x)
+				*reserved = err == nil
+			}
+			return err
+		}}
+	if x.asked != nil {
+		asked := *r
+		asked.URL = x.asked
+		read.HTTP = &asked
+	}
+	if r.TLS != nil {
+		read.Scheme = "https"
+	}
+	if x.status == 0 && r.Header["Cookie"] != nil {
+		read.SetCookie = x.setCookie
+	}
+	return read, reserved
 }
 
 // settle uses up credentials for one use. Used ones count as refused.
@@ -224,6 +248,14 @@ func refusedCredentials(err error) bool {
 func (s *Server) turnAway(rt *route, w http.ResponseWriter, r *http.Request, err error) {
 	if rt.name == "hub" && s.Profile == ProfileBallerina {
 		_ = s.turnAwayCompat(w, r, err) // only metrics want what was answered
+		return
+	}
+	if rt.access.page {
+		p := s.describe(w, r, err)
+		if p.Status == http.StatusUnauthorized && s.sendToLogin(w, r) {
+			return
+		}
+		s.console.Refuse(w, r, p)
 		return
 	}
 	s.fail(w, r, err)

@@ -18,7 +18,7 @@ func (s *Server) accessRoutes() []*route {
 	own, ownReads := of, of
 	own.own, ownReads.ownReads = true, true
 	get, post := http.MethodGet, http.MethodPost
-	return append(s.quotaRoutes(of), []*route{
+	return append(append(s.quotaRoutes(of), s.sessionRoutes(of)...), []*route{
 		{name: "api_keys", paths: []string{"/v1/auth/keys"}, access: ownReads, methods: map[string]http.HandlerFunc{get: s.listAPIKeys, post: s.createAPIKey}},
 		{name: "api_key", paths: []string{"/v1/auth/keys/:id"}, access: own, methods: map[string]http.HandlerFunc{http.MethodDelete: s.revokeAPIKey}},
 		{name: "usage", paths: []string{"/v1/auth/usage"}, access: access{own: true}, methods: map[string]http.HandlerFunc{get: s.getUsage}},
@@ -261,15 +261,28 @@ func (s *Server) whoAmI(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, itemOf(auth.CallerOf(r.Context()).Principal))
 }
 
-// explain shows what the rules decide about an action, by the caller or by a given principal.
+// explain shows what the rules decide about an action, by the caller or by a given principal; or what the sequence of a service provider
+// makes of a request's credentials.
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		Principal *principalItem `json:"principal"`
 		Action    auth.Action    `json:"action"`
 		Topic     string         `json:"topic"`
+		Provider  string         `json:"service_provider"`
+		Request   string         `json:"request"`
+		Browser   bool           `json:"browser"`
 	}
-	err := s.readJSON(w, r, maxJSONBytes, &in, `expected JSON such as {"action": "publish", "topic": "orders", "principal": {"method": "token", "scopes": ["x"]}}`)
-	if err == nil && !in.Action.Known() {
+	err := s.readJSON(w, r, maxJSONBytes, &in, `expected JSON such as {"action": "publish", "topic": "orders", "principal": {"method": "token", "scopes": ["x"]}}, or {"service_provider": "console"}`)
+	switch {
+	case err != nil:
+	case in.Provider != "" && (in.Action != "" || in.Topic != "" || in.Principal != nil):
+		err = hub.ParamErrorf("service_provider", "is given with an action, a topic or a principal; expected one question at a time")
+	case in.Provider != "":
+		s.explainSequence(w, r, in.Provider, in.Request, in.Browser)
+		return
+	case in.Request != "" || in.Browser:
+		err = hub.ParamErrorf("service_provider", "is missing; request and browser are about its sequence")
+	case !in.Action.Known():
 		err = hub.ParamErrorf("action", "is %s; expected %s", problem.Quote(string(in.Action)), auth.ActionNames())
 	}
 	name := in.Topic

@@ -75,6 +75,9 @@ func guarding(t *testing.T, more string, change ...func(*hub.Policy, *web.Option
 			list = append(list, auth.NewRemoteTokens(*settings.TokenService, http.DefaultClient, o.Log, time.Now))
 		}
 		list = append(list, auth.NewAPIKeys(auth.NewAPIKeyLookup(settings.APIKeys, o.State), now))
+		if len(settings.IdentityProviders) > 0 {
+			list = append(list, sessionsOf(settings, o, &service).Authenticator())
+		}
 		o.Guard = auth.NewGuard(auth.NewGate(settings, list...), auth.NewRuleSet(settings, o.State, o.Log), auth.AuditAll, "node-1", o.Log)
 		o.Guard.Apply(r)
 	}, root, func(s *hub.Service) { service = s }

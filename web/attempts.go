@@ -7,13 +7,14 @@ import (
 
 	"quorumhub/hub"
 	"quorumhub/web/problem"
+	"quorumhub/web/view"
 )
 
 // askDelivery bounds the request to the node that owns a subscription.
 const askDelivery = 2 * time.Second
 
 // delivery asks the owner about a subscription's deliveries.
-func (s *Server) delivery(ctx context.Context, id hub.SubscriptionID) (*DeliveryView, error) {
+func (s *Server) delivery(ctx context.Context, id hub.SubscriptionID) (*view.Delivery, error) {
 	if s.Deliveries == nil {
 		return nil, hub.Errorf(hub.CodeUnavailable, "this node has no information about deliveries")
 	}
@@ -24,14 +25,15 @@ func (s *Server) delivery(ctx context.Context, id hub.SubscriptionID) (*Delivery
 		return nil, err
 	}
 	if v.Attempts == nil {
-		v.Attempts = []DeliveryTry{}
+		v.Attempts = []view.Attempt{}
 	}
 	delivered, counted := 0, 0
 	for i := range v.Attempts {
-		switch v.Attempts[i].Outcome {
-		case "cancelled": // by the hub itself, so not counted
+		a := &v.Attempts[i]
+		if a.Outcome == "cancelled" || a.Aside() { // by the hub itself, or by somebody who tries
 			continue
-		case "delivered":
+		}
+		if a.Outcome == "delivered" {
 			delivered++
 		}
 		counted++
@@ -73,7 +75,7 @@ func (s *Server) oldestUndelivered(topic hub.TopicID, served, head uint64) time.
 // listAttempts shows the last attempts of a subscription, from the node that owns it.
 func (s *Server) listAttempts(w http.ResponseWriter, r *http.Request) {
 	id, err := subscriptionInPath(r)
-	var v *DeliveryView
+	var v *view.Delivery
 	if err == nil {
 		s.State.View(func(st *hub.State) {
 			if sub, ok := st.Subscription(id); !ok || !s.owns(r.Context(), sub.Owner) {
@@ -90,6 +92,6 @@ func (s *Server) listAttempts(w http.ResponseWriter, r *http.Request) {
 	}
 	writeJSON(w, http.StatusOK, struct {
 		Subscription string `json:"subscription"`
-		*DeliveryView
+		*view.Delivery
 	}{id.String(), v})
 }

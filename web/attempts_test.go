@@ -10,15 +10,25 @@ import (
 
 	"quorumhub/hub"
 	"quorumhub/web"
+	"quorumhub/web/view"
 )
 
 // deliveries answers in place of the owner.
 type deliveries struct {
-	view web.DeliveryView
+	view view.Delivery
 	err  error
+	sent []view.Sending
 }
 
-func (d *deliveries) Delivery(_ context.Context, id hub.SubscriptionID) (*web.DeliveryView, error) {
+func (d *deliveries) Send(_ context.Context, o view.Sending) (*view.Sent, error) {
+	if d.err != nil {
+		return nil, d.err
+	}
+	d.sent = append(d.sent, o)
+	return &view.Sent{Node: "node-2", MessageID: "1-2", Attempt: view.Attempt{Outcome: "down", Status: 503, Reason: "http-status", Kind: "replay"}, Header: []view.Field{}}, nil
+}
+
+func (d *deliveries) Delivery(_ context.Context, id hub.SubscriptionID) (*view.Delivery, error) {
 	if d.err != nil {
 		return nil, d.err
 	}
@@ -47,7 +57,7 @@ func TestAttempts(t *testing.T) {
 	f.clock.advance(90 * time.Second)
 	want(t, f.send("POST", "/topics/news", "x"), 200)
 	next := f.clock.Now().Add(time.Minute)
-	d.view = web.DeliveryView{Node: "node-2", State: "waiting", NextAttempt: &next, Total: 40, Failed: 30, Attempts: []web.DeliveryTry{
+	d.view = view.Delivery{Node: "node-2", State: "waiting", NextAttempt: &next, Total: 40, Failed: 30, Attempts: []view.Attempt{
 		{At: published, Offset: 2, Outcome: "cancelled"}, {At: published, Offset: 2, Outcome: "down", Status: 503, LatencyMS: 2.5, Reason: "http-status"},
 		{At: published, Offset: 2, Outcome: "refused", Reason: "forbidden-address"}, {At: published, Offset: 2, Outcome: "down", Reason: "timeout"},
 		{At: published, Offset: 1, Outcome: "delivered", Status: 204}}}
@@ -65,7 +75,7 @@ func TestAttempts(t *testing.T) {
 	}
 
 	// What the owner knows is shown beside what is replicated.
-	d.view.Progress = &web.Progress{Acknowledged: 2, Ahead: 0, Lag: 1, Head: 3, Delivered: 2}
+	d.view.Progress = &view.Progress{Acknowledged: 2, Ahead: 0, Lag: 1, Head: 3, Delivered: 2}
 	got = show("/v1/subscriptions/s-1")
 	progress := got["delivery"].(map[string]any)["progress"].(map[string]any)
 	if got["cursor"] != 1.0 || got["delivered"] != 0.0 || progress["acknowledged"] != 2.0 || progress["lag"] != 1.0 || progress["head_offset"] != 3.0 || progress["delivered"] != 2.0 {
@@ -79,7 +89,7 @@ func TestAttempts(t *testing.T) {
 	if got["subscription"] != "s-1" || got["total"] != 40.0 || got["failed"] != 30.0 || got["next_attempt_at"] == nil {
 		t.Errorf("%v", got)
 	}
-	if a := got["attempts"].([]any)[1].(map[string]any); a["offset"] != 2.0 || a["status"] != 503.0 || a["latency_ms"] != 2.5 || a["reason"] != "http-status" || len(a) != 6 {
+	if a := got["attempts"].([]any)[1].(map[string]any); a["offset"] != 2.0 || a["status"] != 503.0 || a["latency_ms"] != 2.5 || a["reason"] != "http-status" || len(a) != 7 {
 		t.Errorf("attempt %v", a)
 	}
 

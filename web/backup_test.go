@@ -13,6 +13,7 @@ import (
 
 	"quorumhub/hub"
 	"quorumhub/web"
+	"quorumhub/web/view"
 )
 
 // backups makes backups of size bytes and counts open ones.
@@ -22,7 +23,7 @@ type backups struct {
 	open atomic.Int64
 }
 
-func (b *backups) Begin(context.Context) (web.Backup, int64, string, error) {
+func (b *backups) Begin(context.Context) (view.Backup, int64, string, error) {
 	if b.err != nil {
 		return nil, 0, "", b.err
 	}

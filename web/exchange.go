@@ -34,9 +34,11 @@ type exchange struct {
 	asked   *url.URL    // as in the request line, which signatures cover; nil: as in the request
 	// byOrigin says that the response depends on the page that asks.
 	byOrigin bool
-	closing  bool        // the connection ends with this request
-	audited  auth.Caller // once it is known; its trail is the exchange's
-	trail    auth.Trail
+	// cookie says that the response replaces the caller's cookie.
+	cookie  bool
+	closing bool        // the connection ends with this request
+	audited auth.Caller // once it is known; its trail is the exchange's
+	trail   auth.Trail
 }
 
 // unreadGrace is how long a connection may take for the rest of a body that nobody reads: net/http reads it before it sends the
@@ -64,6 +66,9 @@ func (x *exchange) begin(status int) {
 	if x.byOrigin {
 		x.Header().Add("Vary", "Origin")
 	}
+	if x.cookie {
+		x.Header()["Cache-Control"] = []string{"no-store"} // a cache might give the cookie to somebody else
+	}
 	// In this order: a body that has just been passed on whole is no longer unread.
 	if !x.passing.Load() && x.unread.Load() && (x.closing || x.Header()["Connection"] == nil) {
 		x.boundUnread()
@@ -74,6 +79,12 @@ func (x *exchange) begin(status int) {
 	if index := x.reads.Written(); index > 0 {
 		x.Header()[indexHeader] = []string{strconv.FormatUint(index, 10)}
 	}
+}
+
+// setCookie adds a cookie to the response, which has not begun.
+func (x *exchange) setCookie(c *http.Cookie) {
+	http.SetCookie(x, c)
+	x.cookie = true
 }
 
 // boundUnread bounds how long the rest of the body may take.

@@ -1,15 +1,10 @@
 package web
 
 import (
-	"bufio"
-	"errors"
 	"net/http"
-	"strings"
 
 	"quorumhub/auth"
-	"quorumhub/hub"
 	"quorumhub/web/gateway"
-	"quorumhub/web/problem"
 )
 
 // explainRoute says what the gateway's stages do with the requests of a route, {"route": "request-address", "version": "2"}, or what
@@ -31,15 +26,11 @@ func (s *Server) explainRoute(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err != nil:
 	case s.gateway == nil:
-		err = &problem.Details{Status: http.StatusNotFound, Code: "not_found", Detail: "this node has no gateway"}
+		err = errNoGateway
 	case in.Request != "":
 		out.Steps, out.Status, out.Code, err = s.dryRun(w, r, in.Request)
 	default:
-		out.Service, out.Version, out.Steps, err = s.gateway.Explain(in.Route, in.Version)
-		if errors.Is(err, gateway.ErrUnknownRoute) {
-			err = &problem.Details{Status: http.StatusNotFound, Code: "not_found", Param: "route",
-				Detail: problem.Quote(strings.TrimSpace(in.Route+" "+in.Version)) + " is no service of the registry in force; see /v1/gateway"}
-		}
+		out.Service, out.Version, out.Steps, err = s.pipeline(in.Route, in.Version)
 	}
 	if err != nil {
 		s.fail(w, r, err)
@@ -50,15 +41,9 @@ func (s *Server) explainRoute(w http.ResponseWriter, r *http.Request) {
 
 // dryRun takes a request, as it would be sent, through the stages of the gateway.
 func (s *Server) dryRun(w http.ResponseWriter, r *http.Request, text string) (steps []gateway.Step, status int, code string, err error) {
-	if !strings.Contains(text, "\r\n") {
-		text = strings.ReplaceAll(text, "\n", "\r\n") // as editors write it
-	}
-	if !strings.Contains(text, "\r\n\r\n") {
-		text = strings.TrimRight(text, "\r\n") + "\r\n\r\n"
-	}
-	request, err := http.ReadRequest(bufio.NewReader(strings.NewReader(text)))
+	request, err := requestIn(text)
 	if err != nil {
-		return nil, 0, "", hub.ParamErrorf("request", "is no HTTP request (%s); expected a request line, headers, an empty line and maybe a body", problem.OneLine(err.Error()))
+		return nil, 0, "", err
 	}
 	outer, _ := w.(*exchange)
 	inner := &exchange{ResponseWriter: discard{http.Header{correlationHeader: {correlationID(request)}}}, client: outer.client, caller: outer.caller}

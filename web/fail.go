@@ -9,6 +9,13 @@ import (
 
 // fail answers with an error and returns what it answered. The text of an internal error goes to the log, not to the client.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) *problem.Details {
+	p := s.describe(w, r, err)
+	writeProblem(w, r, p)
+	return p
+}
+
+// describe describes an error to the client and counts it. The text of an internal error goes to the log.
+func (s *Server) describe(w http.ResponseWriter, r *http.Request, err error) *problem.Details {
 	p := s.accessProblem(err)
 	if p == nil {
 		p = problem.Of(err)
@@ -18,7 +25,6 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) *proble
 		s.Log.Error("request failed", "error", err, "method", r.Method, "path", r.URL.Path, "correlation_id", idOf(w))
 	}
 	s.limits.count(p)
-	writeProblem(w, r, p)
 	return p
 }
 

@@ -11,61 +11,8 @@ import (
 	"quorumhub/hub"
 	"quorumhub/web/gateway/registry"
 	"quorumhub/web/problem"
+	"quorumhub/web/view"
 )
-
-// Gateway is the gateway of this node. Safe for concurrent use.
-type Gateway interface {
-	// Serving returns what this node serves at present, which may be an earlier registry than the replicated one.
-	Serving() GatewayServing
-	// Usage returns who calls which version, over all nodes that answer.
-	Usage(ctx context.Context) GatewayUsage
-}
-
-// GatewayServing is what a node's gateway serves.
-type GatewayServing struct {
-	Hash     string // of the document; empty: no registry
-	Index    uint64 // of the log entry that applied it
-	LoadedAt time.Time
-	Registry *registry.Registry // nil: none
-	// Errors say why the node does not serve the newest registry, or not all of it.
-	Errors    []string
-	Upstreams []GatewayUpstream
-}
-
-// GatewayUpstream is how a service behind the gateway is doing, as this node sees it.
-type GatewayUpstream struct {
-	Name      string           `json:"name"`
-	Breaker   string           `json:"breaker"` // closed, open or half-open
-	Addresses []GatewayAddress `json:"addresses"`
-}
-
-// GatewayAddress is one address of an upstream.
-type GatewayAddress struct {
-	URL      string     `json:"url"`
-	Healthy  bool       `json:"healthy"`
-	Ejected  *time.Time `json:"ejected_until,omitempty"`
-	InFlight int        `json:"in_flight"`
-	Requests uint64     `json:"requests"`
-	Failures uint64     `json:"failures"`
-}
-
-// GatewayUsage counts calls since each node started.
-type GatewayUsage struct {
-	Items []GatewayUse `json:"items"` // most used first
-	Nodes []string     `json:"nodes"` // that are counted
-	// Missing are nodes that did not answer.
-	Missing []string `json:"missing"`
-}
-
-// GatewayUse counts the calls of one version by one consumer.
-type GatewayUse struct {
-	Consumer string    `json:"consumer"` // principal, or "other" for those beyond the bound
-	Service  string    `json:"service"`
-	Version  string    `json:"version"`
-	Requests uint64    `json:"requests"`
-	Failures uint64    `json:"failures"` // answered with 5xx
-	LastAt   time.Time `json:"last_at"`
-}
 
 // gatewayRoutes are the routes of the gateway's registry. Its secrets go in and never come out.
 func (s *Server) gatewayRoutes() []*route {
@@ -86,13 +33,13 @@ func (s *Server) gatewayRoutes() []*route {
 }
 
 type gatewayBody struct {
-	Hash      string            `json:"hash"`
-	Index     uint64            `json:"index"`
-	LoadedAt  *time.Time        `json:"loaded_at"`
-	Node      string            `json:"node"`
-	Services  []gatewayService  `json:"services"`
-	Errors    []string          `json:"errors"`
-	Upstreams []GatewayUpstream `json:"upstreams"`
+	Hash      string                 `json:"hash"`
+	Index     uint64                 `json:"index"`
+	LoadedAt  *time.Time             `json:"loaded_at"`
+	Node      string                 `json:"node"`
+	Services  []gatewayService       `json:"services"`
+	Errors    []string               `json:"errors"`
+	Upstreams []view.GatewayUpstream `json:"upstreams"`
 }
 
 type gatewayService struct {
@@ -123,7 +70,7 @@ type gatewayVersion struct {
 
 // getGateway shows what this node serves.
 func (s *Server) getGateway(w http.ResponseWriter, _ *http.Request) {
-	out := gatewayBody{Node: s.Node.ID(), Services: []gatewayService{}, Errors: []string{}, Upstreams: []GatewayUpstream{}}
+	out := gatewayBody{Node: s.Node.ID(), Services: []gatewayService{}, Errors: []string{}, Upstreams: []view.GatewayUpstream{}}
 	if s.Gateway != nil {
 		serving := s.Gateway.Serving()
 		out.Hash, out.Index, out.LoadedAt = serving.Hash, serving.Index, moment(serving.LoadedAt)
@@ -308,11 +255,11 @@ func (s *Server) getGatewayDocument(w http.ResponseWriter, r *http.Request) {
 
 // getGatewayUsage shows who calls which version.
 func (s *Server) getGatewayUsage(w http.ResponseWriter, r *http.Request) {
-	out := GatewayUsage{}
+	out := view.GatewayUsage{}
 	if s.Gateway != nil {
 		out = s.Gateway.Usage(r.Context())
 	}
-	out.Items = append([]GatewayUse{}, out.Items...)
+	out.Items = append([]view.GatewayUse{}, out.Items...)
 	out.Nodes, out.Missing = orEmpty(out.Nodes), orEmpty(out.Missing)
 	writeJSON(w, http.StatusOK, out)
 }

@@ -15,16 +15,17 @@ import (
 	"quorumhub/hub/hubpb"
 	"quorumhub/web"
 	"quorumhub/web/gateway/registry"
+	"quorumhub/web/view"
 )
 
 // fakeGateway serves what the test says.
 type fakeGateway struct {
-	serving web.GatewayServing
+	serving view.GatewayServing
 	follows hub.StateReader // instead, the hash is that of this state
 	lags    int             // answers that are still the former one
 }
 
-func (g *fakeGateway) Serving() web.GatewayServing {
+func (g *fakeGateway) Serving() view.GatewayServing {
 	if g.lags--; g.follows != nil && g.lags < 0 {
 		g.follows.View(func(st *hub.State) {
 			info, _ := st.Gateway()
@@ -34,8 +35,8 @@ func (g *fakeGateway) Serving() web.GatewayServing {
 	return g.serving
 }
 
-func (g *fakeGateway) Usage(context.Context) web.GatewayUsage {
-	return web.GatewayUsage{Items: []web.GatewayUse{{Consumer: "key/k-1", Service: "address", Version: "1", Requests: 7, LastAt: time.Unix(1e9, 0).UTC()}},
+func (g *fakeGateway) Usage(context.Context) view.GatewayUsage {
+	return view.GatewayUsage{Items: []view.GatewayUse{{Consumer: "key/k-1", Service: "address", Version: "1", Requests: 7, LastAt: time.Unix(1e9, 0).UTC()}},
 		Nodes: []string{"node-1"}, Missing: []string{"node-2"}}
 }
 
@@ -151,7 +152,7 @@ func TestGatewayShowsWhatItServes(t *testing.T) {
 		t.Errorf("without a registry: %s", body)
 	}
 	sunset := time.Date(2027, 6, 30, 0, 0, 0, 0, time.UTC)
-	g.serving = web.GatewayServing{Hash: "abc", Index: 17, LoadedAt: f.clock.Now(), Errors: []string{"the newest registry does not compile"},
+	g.serving = view.GatewayServing{Hash: "abc", Index: 17, LoadedAt: f.clock.Now(), Errors: []string{"the newest registry does not compile"},
 		Registry: &registry.Registry{Services: []registry.Service{{Name: "address", URI: "Employee/requestAddress", Wildcard: true, Default: "1",
 			Aliases: []registry.Alias{{URI: "emp", Status: 308}},
 			Versions: []registry.Version{{Version: "1", Status: registry.StatusDeprecated, SunsetAt: sunset, Successor: "2", Methods: []string{"GET"}, Auth: "geo",

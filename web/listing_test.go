@@ -246,7 +246,7 @@ func TestCluster(t *testing.T) {
 	f := newFixture(t)
 	body := want(t, f.send("GET", "/v1/cluster", ""), 200)
 	const expected = `{"leader":"node-1","feature_level":1,"nodes":[{"id":"node-1","http_addr":"127.0.0.1:8080","cluster_addr":"127.0.0.1:8180",` +
-		`"role":"leader","applied_index":7,"state_hash":"0000000000000abc","subscriptions":3,"voter":true,"healthy":true,"last_contact_ms":null,"stopping":false,"leaving":false,"weight":2,"feature_level":0,"clock_offset":0,"gateway_hash":""}]}`
+		`"role":"leader","applied_index":7,"state_hash":"0000000000000abc","subscriptions":3,"voter":true,"healthy":true,"last_contact_ms":null,"stopping":false,"leaving":false,"drained":false,"weight":2,"feature_level":0,"clock_offset":0,"gateway_hash":""}]}`
 	if strings.TrimSpace(body) != expected {
 		t.Errorf("got  %s\nwant %s", body, expected)
 	}

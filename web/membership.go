@@ -7,22 +7,8 @@ import (
 
 	"quorumhub/auth"
 	"quorumhub/hub"
+	"quorumhub/web/view"
 )
-
-// Membership changes the members of the cluster. Methods work on any node and return when the change is done. Errors of type
-// *hub.Error are for the client.
-type Membership interface {
-	// AddNode lets a node join from an address.
-	AddNode(ctx context.Context, id, address string, voter bool) error
-	// PromoteNode makes a node a voter.
-	PromoteNode(ctx context.Context, id string) error
-	// DemoteNode makes a node a non-voter.
-	DemoteNode(ctx context.Context, id string) error
-	// RemoveNode removes a node permanently, after handing over its subscriptions.
-	RemoveNode(ctx context.Context, id string) error
-	// TransferLeadership makes a node the leader; an empty ID lets the cluster choose.
-	TransferLeadership(ctx context.Context, id string) error
-}
 
 // addNode lets a node join: {"node": "node-4", "address": "10.0.0.4:8180", "voter": true}.
 func (s *Server) addNode(w http.ResponseWriter, r *http.Request) {
@@ -31,7 +17,7 @@ func (s *Server) addNode(w http.ResponseWriter, r *http.Request) {
 		Address string `json:"address"`
 		Voter   *bool  `json:"voter"`
 	}{}
-	s.changeNodes(w, r, &in, `{"node": "node-4", "address": "10.0.0.4:8180"}`, func(ctx context.Context, m Membership) error {
+	s.changeNodes(w, r, &in, `{"node": "node-4", "address": "10.0.0.4:8180"}`, func(ctx context.Context, m view.Membership) error {
 		switch {
 		case in.Node == "":
 			return hub.ParamErrorf("node", "is missing; expected the ID of the joining node")
@@ -45,20 +31,28 @@ func (s *Server) addNode(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) promoteNode(w http.ResponseWriter, r *http.Request) {
-	s.changeNodes(w, r, nil, "", func(ctx context.Context, m Membership) error { return m.PromoteNode(ctx, nodeInPath(r)) })
+	s.changeNodes(w, r, nil, "", func(ctx context.Context, m view.Membership) error { return m.PromoteNode(ctx, nodeInPath(r)) })
 }
 
 func (s *Server) demoteNode(w http.ResponseWriter, r *http.Request) {
-	s.changeNodes(w, r, nil, "", func(ctx context.Context, m Membership) error { return m.DemoteNode(ctx, nodeInPath(r)) })
+	s.changeNodes(w, r, nil, "", func(ctx context.Context, m view.Membership) error { return m.DemoteNode(ctx, nodeInPath(r)) })
+}
+
+func (s *Server) drainNode(w http.ResponseWriter, r *http.Request) {
+	s.changeNodes(w, r, nil, "", func(ctx context.Context, m view.Membership) error { return m.DrainNode(ctx, nodeInPath(r)) })
+}
+
+func (s *Server) undrainNode(w http.ResponseWriter, r *http.Request) {
+	s.changeNodes(w, r, nil, "", func(ctx context.Context, m view.Membership) error { return m.UndrainNode(ctx, nodeInPath(r)) })
 }
 
 func (s *Server) removeNode(w http.ResponseWriter, r *http.Request) {
-	s.changeNodes(w, r, nil, "", func(ctx context.Context, m Membership) error { return m.RemoveNode(ctx, nodeInPath(r)) })
+	s.changeNodes(w, r, nil, "", func(ctx context.Context, m view.Membership) error { return m.RemoveNode(ctx, nodeInPath(r)) })
 }
 
 // leave removes this node.
 func (s *Server) leave(w http.ResponseWriter, r *http.Request) {
-	s.changeNodes(w, r, nil, "", func(ctx context.Context, m Membership) error { return m.RemoveNode(ctx, s.Node.ID()) })
+	s.changeNodes(w, r, nil, "", func(ctx context.Context, m view.Membership) error { return m.RemoveNode(ctx, s.Node.ID()) })
 }
 
 // transferLeadership makes another node the leader: {"node": "node-2"}, or {} for any.
@@ -66,7 +60,7 @@ func (s *Server) transferLeadership(w http.ResponseWriter, r *http.Request) {
 	in := struct {
 		Node string `json:"node"`
 	}{}
-	s.changeNodes(w, r, &in, `{"node": "node-2"} or {}`, func(ctx context.Context, m Membership) error {
+	s.changeNodes(w, r, &in, `{"node": "node-2"} or {}`, func(ctx context.Context, m view.Membership) error {
 		auth.Note(ctx, "node", in.Node)
 		return m.TransferLeadership(ctx, in.Node)
 	})
@@ -79,15 +73,15 @@ func nodeInPath(r *http.Request) string {
 }
 
 // changeNodes reads a JSON body into in, unless it is nil, makes the change and answers with the cluster after it.
-func (s *Server) changeNodes(w http.ResponseWriter, r *http.Request, in any, example string, do func(context.Context, Membership) error) {
+func (s *Server) changeNodes(w http.ResponseWriter, r *http.Request, in any, example string, do func(context.Context, view.Membership) error) {
 	var err error
 	if in != nil {
 		err = s.readJSON(w, r, maxJSONBytes, in, "expected JSON such as "+example)
 	}
 	if err == nil {
-		err = errAlone
-		if s.Membership != nil {
-			err = do(r.Context(), s.Membership)
+		var m view.Membership
+		if m, err = s.membership(); err == nil {
+			err = do(r.Context(), m)
 		}
 	}
 	if err != nil {
@@ -95,6 +89,14 @@ func (s *Server) changeNodes(w http.ResponseWriter, r *http.Request, in any, exa
 		return
 	}
 	s.getCluster(w, r)
+}
+
+// membership returns what changes the cluster's members.
+func (s *Server) membership() (view.Membership, error) {
+	if s.Options.Membership == nil {
+		return nil, errAlone
+	}
+	return s.Options.Membership, nil
 }
 
 var errAlone = hub.Errorf(hub.CodeConflict, "this node runs alone, without a cluster")

@@ -9,7 +9,7 @@ import (
 	"quorumhub/web"
 )
 
-// nodes is a web.Membership that records its calls.
+// nodes is a view.Membership that records its calls.
 type nodes struct{ asked []string }
 
 func (n *nodes) note(words ...string) error {
@@ -28,6 +28,8 @@ func (n *nodes) AddNode(_ context.Context, id, address string, voter bool) error
 }
 func (n *nodes) PromoteNode(_ context.Context, id string) error        { return n.note("promote", id) }
 func (n *nodes) DemoteNode(_ context.Context, id string) error         { return n.note("demote", id) }
+func (n *nodes) DrainNode(_ context.Context, id string) error          { return n.note("drain", id) }
+func (n *nodes) UndrainNode(_ context.Context, id string) error        { return n.note("undrain", id) }
 func (n *nodes) RemoveNode(_ context.Context, id string) error         { return n.note("remove", id) }
 func (n *nodes) TransferLeadership(_ context.Context, id string) error { return n.note("transfer", id) }
 
@@ -47,6 +49,8 @@ func TestMembershipAPI(t *testing.T) {
 		{"POST", "/v1/cluster/nodes", ``, 400, "", "body: cannot be decoded"},
 		{"POST", "/v1/cluster/nodes/node-2/promote", ``, 200, "promote node-2", ""},
 		{"POST", "/v1/cluster/nodes/node-2/demote", ``, 200, "demote node-2", ""},
+		{"POST", "/v1/cluster/nodes/node-2/drain", ``, 200, "drain node-2", `"drained":false`},
+		{"POST", "/v1/cluster/nodes/node-2/undrain", ``, 200, "undrain node-2", ""},
 		{"DELETE", "/v1/cluster/nodes/node-2", ``, 200, "remove node-2", ""},
 		{"DELETE", "/v1/cluster/nodes/node-9", ``, 404, "remove node-9", "its nodes are node-1"},
 		{"POST", "/v1/cluster/transfer-leadership", `{"node":"node-2"}`, 200, "transfer node-2", ""},

@@ -54,6 +54,11 @@ func newMetrics(reg prometheus.Registerer, b *budget) (*metrics, error) {
 	return m, nil
 }
 
+// PublishMetrics returns what is counted about accepted publishes: how long they took, and their bytes.
+func (s *Server) PublishMetrics() (seconds, bytes prometheus.Metric) {
+	return s.metrics.publishSeconds, s.metrics.publishedBytes
+}
+
 // request counts a response. Without a route, the path does not exist.
 func (m *metrics) request(rt *route, status int) {
 	if status == 0 {

@@ -2,7 +2,6 @@ package web
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
@@ -13,7 +12,9 @@ import (
 
 	"quorumhub/auth"
 	"quorumhub/hub"
+	"quorumhub/web/login"
 	"quorumhub/web/sse"
+	"quorumhub/web/view"
 )
 
 // Options configures a Server. Service, State, Messages, Letters, Times, Node and PublicURL are required.
@@ -24,17 +25,19 @@ type Options struct {
 	Parts    hub.PartReader // nil: no message is larger than hub.MaxInlineBytes
 	Times    hub.TimeIndex
 	Letters  hub.DeadLetterReader
-	Node     Node
+	Node     view.Cluster
 	// Notices are sent with answers about deprecated topics; nil: there are none.
 	Notices *hub.TopicNotices
 	// Feed wakes event streams; register it as a hub.Observer. nil: the Server makes one, which still must be registered.
 	Feed *sse.Feed
 	// Deliveries shows attempts; nil: there are none.
-	Deliveries Deliveries
+	Deliveries view.Deliveries
 	Reads      Reads // nil: no other node can be ahead of this one
 
+	// Figures are those of all nodes; nil: there are none.
+	Figures view.Figures
 	// Membership changes the cluster's members; nil: the node runs alone.
-	Membership Membership
+	Membership view.Membership
 
 	// PublicURL is the hub's public base URL, the same on every node. rel=hub is PublicURL+"/hub" and never depends on the Host
 	// header.
@@ -58,6 +61,10 @@ type Options struct {
 
 	// Guard authenticates and authorizes callers. nil: everything is allowed.
 	Guard *auth.Guard
+	// Login lets people log in; nil: nobody can. It needs a Guard.
+	Login *login.Handler
+	// Sequences explains what becomes of logins; nil: there are none.
+	Sequences Explainer
 	// KeepNotAllowed lets subscriptions go on whose owners no rule allows to subscribe any more; otherwise they are paused when a
 	// rule is changed or removed.
 	KeepNotAllowed bool
@@ -101,110 +108,16 @@ type Options struct {
 	// Limits bound the requests of one caller to this node. The zero value is no limits.
 	Limits Limits
 	// Backups, if set, serves GET /v1/backup. A client that takes nothing for BackupStall (0: 30 s) is cut off.
-	Backups     Backups
+	Backups     view.Backups
 	BackupStall time.Duration
 	// Keys manages the sealing keys; nil: there are none.
 	Keys Keys
 	// Gateway is what the gateway of this node serves; nil: there is none.
-	Gateway Gateway
+	Gateway view.Gateway
 	// Services are served by the gateway; nil: there is none.
 	Services *ServiceOptions
 	// Profiling serves /debug/pprof.
 	Profiling bool
-}
-
-// Role is a node's role in its cluster, as GET /v1/cluster names it.
-type Role string
-
-// Roles.
-const (
-	RoleLeader   Role = "leader"
-	RoleFollower Role = "follower"
-	RoleNonvoter Role = "nonvoter"
-	RoleDown     Role = "down"
-)
-
-// NodeView describes one node of the cluster.
-type NodeView struct {
-	ID            string
-	HTTPAddr      string
-	ClusterAddr   string
-	Role          Role
-	AppliedIndex  uint64
-	StateHash     uint64 // rolling hash at AppliedIndex (invariant I6)
-	Subscriptions int    // owned by the node
-
-	Voter   bool
-	Healthy bool // it answers and has caught up with the leader
-	// LastContact is how long ago it heard from the leader; negative: never or unknown.
-	LastContact  time.Duration
-	Stopping     bool          // it is stopping, or stopped in an orderly way
-	Leaving      bool          // it is being removed
-	Weight       int           // relative share of the subscriptions
-	FeatureLevel uint32        // known to its program
-	ClockOffset  time.Duration // of its clock from the cluster's time; positive: ahead
-	Gateway      string        // hash of the registry that its gateway serves; empty: none
-}
-
-// Node is one node's view of the cluster. Safe for concurrent use; no method waits for other nodes.
-type Node interface {
-	// ID returns this node's ID.
-	ID() string
-	// LeaderID returns the leader's ID, empty while there is none.
-	LeaderID() string
-	// Nodes returns all nodes including this one, sorted by ID.
-	Nodes() []NodeView
-	// FeatureLevel returns the feature level all nodes support, 0 before they have agreed on one.
-	FeatureLevel() uint32
-	// Owner returns the ID of the node that delivers a subscription, empty if none does.
-	Owner(hub.SubscriptionID) string
-	// InTouch reports whether this node hears from a leader and has caught up with it.
-	InTouch() bool
-	// NotReady lists why this node cannot take requests now: no known leader, state not loaded, disk full. Empty: it can.
-	NotReady() []string
-	// Alive returns nil unless the node is stuck and only a restart helps.
-	Alive() error
-}
-
-// Deliveries reports the progress of deliveries. Safe for concurrent use.
-type Deliveries interface {
-	// Delivery asks the owner of a subscription, which may be another node. Errors are for operators: there is no owner, or it
-	// does not answer.
-	Delivery(ctx context.Context, id hub.SubscriptionID) (*DeliveryView, error)
-}
-
-// DeliveryView is what the owner of a subscription knows about it, ahead of the replicated state. Of an endpoint's responses it
-// contains the status only.
-type DeliveryView struct {
-	Node        string        `json:"node"`
-	State       string        `json:"state"`    // idle, ready, sending, waiting, settling, …
-	Progress    *Progress     `json:"progress"` // null from an older program
-	NextAttempt *time.Time    `json:"next_attempt_at"`
-	Window      int           `json:"window_now"` // messages that may be in flight; overload narrows it
-	Total       uint64        `json:"total"`      // attempts since this node became the owner
-	Failed      uint64        `json:"failed"`
-	SuccessRate *float64      `json:"success_rate"` // of Attempts; null if there are none
-	Attempts    []DeliveryTry `json:"attempts"`     // at most the last 32, newest first
-}
-
-// Progress is how far the deliveries of a subscription have come. Its owner knows at once; the replicated cursor follows within
-// delivery.cursor_flush, and is where another node would go on.
-type Progress struct {
-	Acknowledged uint64 `json:"acknowledged"` // offset of the last message that needs no further attempt, with all before it
-	Ahead        uint64 `json:"ahead"`        // messages after it that need none either
-	Lag          uint64 `json:"lag"`          // messages that still need one
-	Head         uint64 `json:"head_offset"`
-	Delivered    uint64 `json:"delivered"` // messages the callback has acknowledged in total
-}
-
-// DeliveryTry is one attempt to deliver a message.
-type DeliveryTry struct {
-	At        time.Time `json:"at"`
-	Offset    uint64    `json:"offset"`
-	Outcome   string    `json:"outcome"` // delivered, refused, down, gone or cancelled
-	Status    int       `json:"status"`  // HTTP status; 0: no response
-	LatencyMS float64   `json:"latency_ms"`
-	Reason    string    `json:"reason"` // class of the failure
 }
 
 func (o *Options) setDefaults() error {

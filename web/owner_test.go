@@ -124,7 +124,7 @@ func TestFailedRequestsAreShownToWhoAsked(t *testing.T) {
 	if idsOf(got) != gone+" "+id {
 		t.Fatalf("bob's failed requests are %q, want %s and %s", idsOf(got), gone, id)
 	}
-	fields := []string{"attempts", "callback", "id", "mode", "owner", "reason", "requested_at", "settled_at", "state", "status", "topic"}
+	fields := []string{"attempts", "callback", "id", "mode", "owner", "reason", "repeatable", "requested_at", "settled_at", "state", "status", "topic"}
 	have := []string{}
 	for k := range got[1] {
 		have = append(have, k)
@@ -358,6 +358,10 @@ func TestRoutesAboutOneThingAreForItsOwner(t *testing.T) {
 	o.ledger.verify(t)
 	want(t, o.as(o.alice, "POST", "/topics/orders/eu", "x"), 200)
 	o.ledger.must(t, &hubpb.Event{Kind: &hubpb.Event_MessageDeadLettered{MessageDeadLettered: &hubpb.MessageDeadLettered{Subscription: 1, Offset: 2, Attempts: 3, Status: 404}}})
+	session := hub.NewSession{Session: hub.Session{ID: hub.SessionID{1, 2, 3}, Principal: principalOf(o.alice), Ends: o.clock.Now().Add(time.Hour), Passed: []hub.PassedStep{{Authenticator: "keys"}}}}
+	if _, err := (*o.Service).StartSession(t.Context(), &session); err != nil {
+		t.Fatal(err)
+	}
 	for _, rt := range o.Routes() {
 		method, path, _ := strings.Cut(rt, " ")
 		if !strings.Contains(path, "{") || path == "/topics/{name}" {
@@ -369,6 +373,8 @@ func TestRoutesAboutOneThingAreForItsOwner(t *testing.T) {
 			body = `{"to":"earliest"}`
 		case strings.Contains(path, "dead-letters"):
 			id = "d-1"
+		case strings.Contains(path, "/sessions/"):
+			id = fmt.Sprintf("%x", session.ID)
 		case strings.Contains(path, "/keys/"):
 			id = o.alice[4:16]
 		}

@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"quorumhub/hub"
@@ -26,6 +27,18 @@ type requestItem struct {
 	RequestedAt *time.Time `json:"requested_at"`
 	SettledAt   *time.Time `json:"settled_at"` // null while pending
 	Owner       string     `json:"owner,omitempty"`
+	// Repeatable: it can be asked again as it was.
+	Repeatable bool `json:"repeatable"`
+}
+
+// requestInPath returns the ID in /v1/requests/<id>/ask.
+func requestInPath(r *http.Request) (hub.RequestID, error) {
+	id, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v1/requests/"), "/")
+	kind, n, ok := parseID(id)
+	if !ok || kind != 'r' {
+		return 0, &problem.Details{Status: http.StatusNotFound, Code: "not_found", Param: "id", Detail: problem.Quote(id) + " is not a request of this hub; expected an ID such as r-17"}
+	}
+	return hub.RequestID(n), nil
 }
 
 // listRequests lists pending and failed requests, the latest first: an operator's list has all, and other principals' their own.
@@ -72,10 +85,10 @@ func (s *Server) listRequests(w http.ResponseWriter, r *http.Request) {
 
 func pendingRequest(r *hub.Request) requestItem {
 	return requestItem{ID: r.ID.String(), Mode: r.ModeName(), Topic: r.TopicName, Callback: r.Callback, State: statePending,
-		RequestedAt: moment(r.RequestedAt), Owner: r.Owner}
+		RequestedAt: moment(r.RequestedAt), Owner: r.Owner, Repeatable: true}
 }
 
 func failedRequest(f *hub.FailedRequest) requestItem {
 	return requestItem{ID: f.ID.String(), Mode: f.ModeName(), Topic: f.TopicName, Callback: f.Callback, State: stateFailed,
-		Reason: f.Reason, Status: f.Status, Attempts: f.Attempts, RequestedAt: moment(f.RequestedAt), SettledAt: moment(f.SettledAt), Owner: f.Owner}
+		Reason: f.Reason, Status: f.Status, Attempts: f.Attempts, RequestedAt: moment(f.RequestedAt), SettledAt: moment(f.SettledAt), Owner: f.Owner, Repeatable: f.Repeatable()}
 }

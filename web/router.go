@@ -42,8 +42,7 @@ func (s *Server) table() []*route {
 		hubMethods[http.MethodGet] = s.getFailedContent
 	}
 	subscriptions := access{changes: auth.ActionSubscriptions}
-	ownSubscriptions := access{changes: auth.ActionSubscriptions, own: true} // for handlers that look at the owner
-	nodes := access{changes: auth.ActionCluster}
+	ownSubscriptions := access{changes: auth.ActionSubscriptions, own: true}          // for handlers that look at the owner
 	letters := access{reads: auth.ActionDeadLetters, changes: auth.ActionDeadLetters} // they contain what was published
 	ownLetters := letters
 	ownLetters.ownReads = true
@@ -52,13 +51,6 @@ func (s *Server) table() []*route {
 		{name: "topics", paths: []string{"/topics/*"}, methods: map[string]http.HandlerFunc{
 			http.MethodGet: s.getTopic, http.MethodHead: s.getTopic, http.MethodPost: s.postTopic}, access: access{byTopic: true}, streams: true},
 		{name: "stream_tickets", paths: []string{"/v1/stream-tickets"}, methods: post(s.createTicket), access: access{byTopic: true}},
-		{name: "cluster", paths: []string{"/v1/cluster"}, methods: get(s.getCluster)},
-		{name: "cluster_nodes", paths: []string{"/v1/cluster/nodes"}, methods: post(s.addNode), access: nodes},
-		{name: "cluster_node", paths: []string{"/v1/cluster/nodes/:id"}, methods: map[string]http.HandlerFunc{http.MethodDelete: s.removeNode}, access: nodes},
-		{name: "promote", paths: []string{"/v1/cluster/nodes/:id/promote"}, methods: post(s.promoteNode), access: nodes},
-		{name: "demote", paths: []string{"/v1/cluster/nodes/:id/demote"}, methods: post(s.demoteNode), access: nodes},
-		{name: "transfer_leadership", paths: []string{"/v1/cluster/transfer-leadership"}, methods: post(s.transferLeadership), access: nodes},
-		{name: "leave", paths: []string{"/v1/cluster/leave"}, methods: post(s.leave), access: nodes},
 		{name: "subscriptions", paths: []string{"/v1/subscriptions"}, methods: get(s.listSubscriptions), access: access{own: true}},
 		{name: "subscription", paths: []string{"/v1/subscriptions/:id"}, methods: map[string]http.HandlerFunc{
 			http.MethodGet: s.getSubscription, http.MethodHead: s.getSubscription, http.MethodDelete: s.endSubscription}, access: ownSubscriptions},
@@ -66,9 +58,7 @@ func (s *Server) table() []*route {
 		{name: "pause", paths: []string{"/v1/subscriptions/:id/pause"}, methods: post(s.pauseSubscription), access: ownSubscriptions},
 		{name: "resume", paths: []string{"/v1/subscriptions/:id/resume"}, methods: post(s.resumeSubscription), access: ownSubscriptions},
 		{name: "reassign", paths: []string{"/v1/subscriptions/reassign"}, methods: post(s.reassignSubscriptions), access: subscriptions},
-		{name: "requests", paths: []string{"/v1/requests"}, methods: get(s.listRequests), access: access{own: true}},
 		{name: "signature", paths: []string{"/v1/subscriptions/:id/signature"}, methods: map[string]http.HandlerFunc{http.MethodPut: s.setSignature}, access: subscriptions},
-		{name: "attempts", paths: []string{"/v1/subscriptions/:id/attempts"}, methods: get(s.listAttempts), access: access{own: true}},
 		{name: "topic_list", paths: []string{"/v1/topics"}, methods: get(s.listTopics), access: access{own: true}},
 		{name: "topic", paths: []string{"/v1/topics/*"}, methods: map[string]http.HandlerFunc{
 			http.MethodGet: s.getTopicItem, http.MethodHead: s.getTopicItem, http.MethodPut: s.putTopic}, access: access{changes: auth.ActionTopics, ownTopic: true}},
@@ -88,11 +78,13 @@ func (s *Server) table() []*route {
 		{name: "metrics", paths: []string{"/metrics"}, methods: get(metricsHandler(s.Registry))},
 		{name: "landing", paths: []string{"/"}, methods: get(s.getLanding), access: access{public: true, limited: true}},
 	}
-	routes = append(routes, s.accessRoutes()...)
+	routes = append(routes, append(s.clusterRoutes(), s.accessRoutes()...)...)
+	routes = append(routes, s.messageRoutes()...)
 	routes = append(routes, s.eventRoutes()...)
 	routes = append(routes, s.keyRoutes()...)
 	routes = append(routes, s.callbackRoutes()...)
 	routes = append(routes, append(s.gatewayRoutes(), s.shareRoutes()...)...)
+	routes = append(routes, append(s.loginRoutes(), s.consoleRoutes()...)...)
 	if s.Profile != ProfileNative {
 		routes = append(routes, s.compatRoutes()...)
 	}
@@ -128,11 +120,11 @@ func (s *Server) prepare(routes []*route) {
 	}
 }
 
-// Routes lists the routes as "GET /v1/subscriptions/{id}", without HEAD, OPTIONS and profiling.
+// Routes lists the routes as "GET /v1/subscriptions/{id}", without HEAD, OPTIONS, profiling and the pages for people.
 func (s *Server) Routes() []string {
 	var out []string
 	for _, rt := range s.routes {
-		if rt.name == "pprof" {
+		if rt.name == "pprof" || rt.name == "login" || rt.access.page {
 			continue
 		}
 		for _, path := range rt.paths {
@@ -152,7 +144,9 @@ func (s *Server) Routes() []string {
 func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request) {
 	x, _ := w.(*exchange)
 	x.route = rt
-	s.allowOrigin(x, r, rt)
+	if !rt.access.page {
+		s.allowOrigin(x, r, rt)
+	}
 	h := rt.methods[r.Method]
 	if rt.every != nil && !isPreflight(r) {
 		h = rt.every

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"quorumhub/auth"
+	"quorumhub/web/console"
 	"quorumhub/web/gateway"
 )
 
@@ -30,22 +32,24 @@ const (
 // Server serves HTTP. Make it with New, run it with Serve, and stop it with Close.
 type Server struct {
 	Options
-	hubURL    string
-	router    http.Handler
-	routes    []*route
-	budget    *budget
-	metrics   *metrics
-	liveness  liveness
-	queries   *nameCache // raw query of a publish -> topic
-	paths     *nameCache // escaped path below /topics/ -> topic
-	hosts     *nameCache // Host -> known
-	prefixes  prefixes
-	tooLarge  error // for content over message.max_bytes
-	streams   streams
-	listening *limited
-	limits    *limiter
-	exchanges sync.Pool
-	gateway   *gateway.Gateway // nil: there is none
+	hubURL   string
+	router   http.Handler
+	routes   []*route
+	budget   *budget
+	metrics  *metrics
+	liveness liveness
+	queries  *nameCache // raw query of a publish -> topic
+	paths    *nameCache // escaped path below /topics/ -> topic
+	hosts    *nameCache // Host -> known
+	prefixes prefixes
+	tooLarge error // for content over message.max_bytes
+	// consoleCallers is how people prove who they are at the console, see identify. nil without a Guard.
+	consoleCallers *auth.Demand
+	streams        streams
+	listening      *limited
+	limits         *limiter
+	exchanges      sync.Pool
+	gateway        *gateway.Gateway // nil: there is none
 	// gatewayRoute is the one of its routes that the registry's prefix leads to.
 	gatewayRoute *route
 	http         *http.Server
@@ -54,6 +58,8 @@ type Server struct {
 
 	draining    atomic.Bool
 	crossOrigin *http.CrossOriginProtection
+	sameOrigin  *http.CrossOriginProtection // of the console, which pages of other origins may not use
+	console     *console.Console
 
 	services sync.Once // starts the gateway
 	closing  sync.Once
@@ -72,6 +78,7 @@ func New(o Options) (*Server, error) {
 	bodies := 0
 	if o.Guard != nil {
 		bodies = o.CallerBodies
+		s.consoleCallers = o.Guard.DemandFor(consoleProvider)
 	}
 	s.budget = newBudget(o.BudgetBytes, o.Service.Policy().MaxMessageBytes, bodies)
 	s.exchanges.New = func() any { return new(exchange) }
@@ -92,12 +99,15 @@ func New(o Options) (*Server, error) {
 	if err := s.newGateway(); err != nil {
 		return nil, err
 	}
+	if err := s.newConsole(); err != nil {
+		return nil, err
+	}
 	s.routes = s.table()
-	s.crossOrigin = http.NewCrossOriginProtection()
+	s.crossOrigin, s.sameOrigin = http.NewCrossOriginProtection(), http.NewCrossOriginProtection()
 	public, err := url.Parse(o.PublicURL)
 	if err == nil {
 		// Browsers send this origin even if a proxy changes Host.
-		err = s.crossOrigin.AddTrustedOrigin(public.Scheme + "://" + public.Host)
+		err = errors.Join(s.crossOrigin.AddTrustedOrigin(public.Scheme+"://"+public.Host), s.sameOrigin.AddTrustedOrigin(public.Scheme+"://"+public.Host))
 	}
 	for _, origin := range o.CORSOrigins {
 		if err == nil {
@@ -164,6 +174,7 @@ func (s *Server) Close(ctx context.Context) error {
 		if err := s.http.Shutdown(ctx); err != nil {
 			s.closeErr = errors.Join(fmt.Errorf("stop HTTP: cut off requests in flight: %w", err), s.http.Close())
 		}
+		s.console.Close()
 		if s.gateway != nil {
 			s.gateway.Close()
 		}

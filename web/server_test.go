@@ -16,25 +16,26 @@ import (
 	"quorumhub/hub"
 	"quorumhub/hub/hubpb"
 	"quorumhub/web"
+	"quorumhub/web/view"
 )
 
 var errWithPath = errors.New("write /var/lib/hub/raft.db: input/output error")
 
 const publicURL = "https://hub.example.net"
 
-// node is a web.Node with settable answers.
+// node is a view.Cluster with settable answers.
 type node struct {
 	mu       sync.Mutex
 	notReady []string
 	alive    error
-	nodes    []web.NodeView
+	nodes    []view.Node
 	leader   string
 }
 
 func (n *node) ID() string                      { return "node-1" }
 func (n *node) LeaderID() string                { return n.leader }
 func (n *node) FeatureLevel() uint32            { return 1 }
-func (n *node) Nodes() []web.NodeView           { return n.nodes }
+func (n *node) Nodes() []view.Node              { return n.nodes }
 func (n *node) Owner(hub.SubscriptionID) string { return "node-1" }
 func (n *node) InTouch() bool {
 	n.mu.Lock()
@@ -71,8 +72,8 @@ func newFixtureAt(tb testing.TB, at string, change ...func(*hub.Policy, *web.Opt
 	tb.Helper()
 	f := &fixture{clock: newClock(), logged: &strings.Builder{}}
 	f.ledger = newLedger(f.clock)
-	f.node = &node{leader: "node-1", nodes: []web.NodeView{{ID: "node-1", HTTPAddr: "127.0.0.1:8080", ClusterAddr: "127.0.0.1:8180",
-		Role: web.RoleLeader, AppliedIndex: 7, StateHash: 0xabc, Subscriptions: 3, Voter: true, Healthy: true, LastContact: -1, Weight: 2}}}
+	f.node = &node{leader: "node-1", nodes: []view.Node{{ID: "node-1", HTTPAddr: "127.0.0.1:8080", ClusterAddr: "127.0.0.1:8180",
+		Role: view.RoleLeader, AppliedIndex: 7, StateHash: 0xabc, Subscriptions: 3, Voter: true, Healthy: true, LastContact: -1, Weight: 2}}}
 	rules := hub.Policy{Leases: hub.LeasePolicy{Min: time.Minute, Default: 240 * time.Hour, Max: 720 * time.Hour},
 		AutoRegister: true, MaxMessageBytes: 4096,
 		CheckCallback: func(u *url.URL) error {

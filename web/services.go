@@ -13,7 +13,9 @@ import (
 	"quorumhub/hub"
 	"quorumhub/web/gateway"
 	"quorumhub/web/gateway/registry"
+	"quorumhub/web/login"
 	"quorumhub/web/problem"
+	"quorumhub/web/view"
 )
 
 // ServiceOptions say which services the gateway of a Server serves, and how it reaches them.
@@ -49,22 +51,22 @@ func (s *Server) StartServices(ctx context.Context) {
 }
 
 // Serving returns what the gateway serves at present.
-func (s *Server) Serving() GatewayServing {
+func (s *Server) Serving() view.GatewayServing {
 	if s.gateway == nil {
-		return GatewayServing{}
+		return view.GatewayServing{}
 	}
 	status := s.gateway.Status()
-	out := GatewayServing{Hash: status.Hash, Index: status.Index, LoadedAt: status.LoadedAt, Registry: status.Registry, Errors: status.Errors}
+	out := view.GatewayServing{Hash: status.Hash, Index: status.Index, LoadedAt: status.LoadedAt, Registry: status.Registry, Errors: status.Errors}
 	for i := range status.Upstreams {
 		u := &status.Upstreams[i]
-		one := GatewayUpstream{Name: u.Name, Breaker: string(u.Breaker), Addresses: []GatewayAddress{}}
+		one := view.GatewayUpstream{Name: u.Name, Breaker: string(u.Breaker), Addresses: []view.GatewayAddress{}}
 		for j := range u.Addresses {
 			a := &u.Addresses[j]
 			failed := a.Attempts.Unavailable
 			for _, n := range a.Attempts.Failed {
 				failed += n
 			}
-			one.Addresses = append(one.Addresses, GatewayAddress{URL: a.URL, Healthy: a.Healthy, Ejected: moment(a.EjectedUntil), InFlight: int(a.InFlight),
+			one.Addresses = append(one.Addresses, view.GatewayAddress{URL: a.URL, Healthy: a.Healthy, Ejected: moment(a.EjectedUntil), InFlight: int(a.InFlight),
 				Requests: a.Attempts.Answered + failed, Failures: failed})
 		}
 		out.Upstreams = append(out.Upstreams, one)
@@ -73,12 +75,12 @@ func (s *Server) Serving() GatewayServing {
 }
 
 // ServicesUsed returns who has called what through the gateway of this node since it started.
-func (s *Server) ServicesUsed() (out []GatewayUse) {
+func (s *Server) ServicesUsed() (out []view.GatewayUse) {
 	if s.gateway == nil {
 		return nil
 	}
 	for _, u := range s.gateway.Usage() {
-		out = append(out, GatewayUse{Consumer: u.Consumer, Service: u.Service, Version: u.Version, Requests: u.Requests, Failures: u.Failed, LastAt: u.Last})
+		out = append(out, view.GatewayUse{Consumer: u.Consumer, Service: u.Service, Version: u.Version, Requests: u.Requests, Failures: u.Failed, LastAt: u.Last})
 	}
 	return out
 }
@@ -104,7 +106,7 @@ type gatewayPorts struct{ *Server }
 
 // Way implements gateway.Callers.
 func (p gatewayPorts) Way(name string, steps []registry.Step) (gateway.Way, error) {
-	w := &gatewayWay{s: p.Server}
+	w := &gatewayWay{s: p.Server, name: name}
 	switch {
 	case name == registry.AuthNone:
 		return w, nil
@@ -113,21 +115,25 @@ func (p gatewayPorts) Way(name string, steps []registry.Step) (gateway.Way, erro
 	case p.Guard == nil:
 		return nil, errOpenHub
 	}
-	var sequence []auth.Step
-	for _, s := range steps {
-		sequence = append(sequence, auth.Step{Strategy: s.Strategy, Of: s.Of, Require: s.Require, Min: s.Min})
-	}
 	var err error
-	w.by, err = p.Guard.Demand(name, sequence)
+	w.by, err = p.Guard.Demand(name, stepsOf(steps))
 	return w, err
+}
+
+func stepsOf(steps []registry.Step) (out []auth.Step) {
+	for _, s := range steps {
+		out = append(out, auth.Step{Strategy: s.Strategy, Of: s.Of, Require: s.Require, Min: s.Min, Principal: auth.PrincipalAny})
+	}
+	return out
 }
 
 var errOpenHub = hub.Errorf(hub.CodeInvalid, "this hub asks for no credentials (auth.mode: open), so only %s and %s can be served", registry.AuthDefault, registry.AuthNone)
 
 // gatewayWay is a gateway.Way. Without by, nobody has to prove anything.
 type gatewayWay struct {
-	s  *Server
-	by *auth.Demand
+	s    *Server
+	name string
+	by   *auth.Demand
 }
 
 // Required implements gateway.Way.
@@ -139,6 +145,40 @@ func (g *gatewayWay) Challenges() []string {
 		return nil
 	}
 	return g.by.Challenges()
+}
+
+// LogIn implements gateway.Way.
+func (g *gatewayWay) LogIn(w http.ResponseWriter, r *http.Request) string {
+	if g.by == nil || g.s.Login == nil || !g.by.Acts() || !login.Navigates(r) {
+		return ""
+	}
+	return g.s.Login.Start(routeProvider+g.name, askedOf(w, r).RequestURI())
+}
+
+// routeProvider begins the names of service providers that are no application's: what a route of the gateway asks for in its auth.
+const routeProvider = "gateway:"
+
+// StepsOfRoutes returns what the gateway's routes ask for whose auth is the rest of a service provider's name, false if there are none.
+func (s *Server) StepsOfRoutes(provider string) ([]auth.Step, bool) {
+	name, ok := strings.CutPrefix(provider, routeProvider)
+	if !ok || s.gateway == nil || s.Guard == nil {
+		return nil, false
+	}
+	reg := s.gateway.Status().Registry
+	if reg == nil {
+		return nil, false
+	}
+	for i := range reg.Services {
+		for j := range reg.Services[i].Versions {
+			if v := &reg.Services[i].Versions[j]; v.Auth == name {
+				if steps := reg.Sequences[name]; len(steps) > 0 {
+					return stepsOf(steps), true
+				}
+				return s.Guard.StepsOf(name)
+			}
+		}
+	}
+	return nil, false
 }
 
 // Authenticate implements gateway.Way.

@@ -94,34 +94,13 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 		s.fail(w, r, err)
 		return
 	}
-	if s.streams.open.Add(1) > int64(s.StreamMax) {
-		s.streams.open.Add(-1)
-		s.streams.refused.Inc()
-		s.fail(w, r, &problem.Details{Status: http.StatusServiceUnavailable, Code: "too_many_streams", RetryAfter: 5 * time.Second,
-			Detail: fmt.Sprintf("this node already serves %d streams (streams.max); try another node or later", s.StreamMax)})
+	leave, err := s.enterStream(w, r)
+	if err != nil {
+		s.fail(w, r, err)
 		return
 	}
-	defer s.streams.open.Add(-1)
+	defer leave()
 	client := clientAt(w)
-	if !s.streams.readers.enter(client, s.ClientStreams) {
-		s.fail(w, r, &problem.Details{Status: http.StatusTooManyRequests, Code: "too_many_streams", Limit: "streams", RetryAfter: 5 * time.Second,
-			Detail: fmt.Sprintf("this node already serves %d streams to this client (limits.streams)", s.ClientStreams)})
-		return
-	}
-	defer s.streams.readers.leave(client)
-	if s.Guard != nil {
-		principal := auth.CallerOf(r.Context()).Principal.ID
-		most := s.Guard.Quotas(r.Context(), principal).Streams
-		switch {
-		case principal == "":
-		case !s.streams.principals.enter(principal, most):
-			s.fail(w, r, &problem.Details{Status: http.StatusForbidden, Code: "quota_reached", Quota: &hub.QuotaUse{Quota: "streams", Limit: int64(most), Used: int64(most)},
-				Detail: fmt.Sprintf("the quota streams is reached: this node already serves %d streams to you (quorumhub auth quotas)", most)})
-			return
-		default:
-			defer s.streams.principals.leave(principal)
-		}
-	}
 
 	w.Header().Set("Vary", "Accept")
 	w.Header().Set("Link", s.links(name, nil))
@@ -144,11 +123,45 @@ func (s *Server) getStream(w http.ResponseWriter, r *http.Request, name string) 
 	s.streams.ended(st.serve(r.Context(), open, t.ID, start))
 }
 
+// enterStream counts one more stream of this node, its client and its principal, or says which of them has too many. Call leave when it
+// has ended.
+func (s *Server) enterStream(w http.ResponseWriter, r *http.Request) (leave func(), err error) {
+	if s.streams.open.Add(1) > int64(s.StreamMax) {
+		s.streams.open.Add(-1)
+		s.streams.refused.Inc()
+		return nil, &problem.Details{Status: http.StatusServiceUnavailable, Code: "too_many_streams", RetryAfter: 5 * time.Second,
+			Detail: fmt.Sprintf("this node already serves %d streams (streams.max); try another node or later", s.StreamMax)}
+	}
+	client, principal := clientAt(w), ""
+	if !s.streams.readers.enter(client, s.ClientStreams) {
+		s.streams.open.Add(-1)
+		return nil, &problem.Details{Status: http.StatusTooManyRequests, Code: "too_many_streams", Limit: "streams", RetryAfter: 5 * time.Second,
+			Detail: fmt.Sprintf("this node already serves %d streams to this client (limits.streams)", s.ClientStreams)}
+	}
+	if s.Guard != nil {
+		principal = auth.CallerOf(r.Context()).Principal.ID
+		most := s.Guard.Quotas(r.Context(), principal).Streams
+		if principal != "" && !s.streams.principals.enter(principal, most) {
+			s.streams.open.Add(-1)
+			s.streams.readers.leave(client)
+			return nil, &problem.Details{Status: http.StatusForbidden, Code: "quota_reached", Quota: &hub.QuotaUse{Quota: "streams", Limit: int64(most), Used: int64(most)},
+				Detail: fmt.Sprintf("the quota streams is reached: this node already serves %d streams to you (quorumhub auth quotas)", most)}
+		}
+	}
+	return func() {
+		s.streams.open.Add(-1)
+		s.streams.readers.leave(client)
+		if principal != "" {
+			s.streams.principals.leave(principal)
+		}
+	}, nil
+}
+
 // serve sends until the stream ends, and returns the reason. Whatever the stream is doing, it ends when the node stops, for which
 // net/http waits, when the reader may no longer read the topic, and when its owner wants it.
 func (st *stream) serve(ctx context.Context, open *openStream, topic hub.TopicID, from streamFrom) string {
 	ctx, end := context.WithCancelCause(ctx)
-	watched := st.s.watchRights(ctx, open.Topic, end)
+	watched := st.s.watchRights(ctx, func(ctx context.Context) (time.Time, error) { return st.s.stillAllowed(ctx, open.Topic) }, end)
 	defer func() { end(nil); <-watched }()
 	open.end = func() { end(errEnded) }
 	defer st.s.streams.list.add(open)()

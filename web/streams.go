@@ -50,3 +50,6 @@ func (s *Server) newStreams() error {
 }
 
 func (st *streams) ended(reason string) { st.ends.WithLabelValues(reason).Inc() }
+
+// OpenStreams returns how many event streams are open at this node, those of console pages included.
+func (s *Server) OpenStreams() int { return int(s.streams.open.Load()) }

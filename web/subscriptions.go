@@ -9,6 +9,7 @@ import (
 
 	"quorumhub/hub"
 	"quorumhub/web/problem"
+	"quorumhub/web/view"
 )
 
 // subscriptionItem is a subscription in a list. It never contains the secret (invariant I10).
@@ -79,10 +80,10 @@ type subscriptionDetail struct {
 	Gap               uint64     `json:"gap"`
 	DeadLetters       uint64     `json:"dead_letters"`
 	// Oldest is when the oldest undelivered message was published; null if there is none.
-	Oldest        *time.Time    `json:"oldest_undelivered_at"`
-	OldestAge     float64       `json:"oldest_undelivered_seconds"`
-	Delivery      *DeliveryView `json:"delivery"` // null if the owner does not answer
-	DeliveryError string        `json:"delivery_error,omitempty"`
+	Oldest        *time.Time     `json:"oldest_undelivered_at"`
+	OldestAge     float64        `json:"oldest_undelivered_seconds"`
+	Delivery      *view.Delivery `json:"delivery"` // null if the owner does not answer
+	DeliveryError string         `json:"delivery_error,omitempty"`
 	// Ahead counts messages after the cursor that were acknowledged out of order.
 	Ahead   uint64          `json:"ahead"`
 	Options deliveryOptions `json:"options"`

@@ -105,6 +105,9 @@ func (s *Server) getTopic(w http.ResponseWriter, r *http.Request) {
 	// Published content must not run with the hub's origin.
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "sandbox")
+	if len(s.CORSOrigins) == 0 {
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	}
 	w.WriteHeader(http.StatusOK)
 	switch {
 	case r.Method == http.MethodHead:

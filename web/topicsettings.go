@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"strings"
@@ -96,14 +97,19 @@ func (s *Server) setTopic(w http.ResponseWriter, r *http.Request, name string) e
 	if in.Retention == nil {
 		return nil
 	}
-	limits, err := in.Retention.limits()
+	return s.setRetention(r.Context(), name, in.Retention)
+}
+
+// setRetention sets a topic's own limits. Its owner stays within the hub's.
+func (s *Server) setRetention(ctx context.Context, name string, item *retentionItem) error {
+	limits, err := item.limits()
 	if err != nil {
 		return err
 	}
-	if _, operator := s.onlyOwner(r.Context()); !operator {
-		return s.Service.SetOwnRetention(r.Context(), name, limits)
+	if _, operator := s.onlyOwner(ctx); !operator {
+		return s.Service.SetOwnRetention(ctx, name, limits)
 	}
-	return s.Service.SetRetention(r.Context(), name, limits)
+	return s.Service.SetRetention(ctx, name, limits)
 }
 
 // limits returns the limits that a request asks for.

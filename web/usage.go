@@ -154,9 +154,14 @@ func (s *Server) endOwner(w http.ResponseWriter, r *http.Request) {
 		Owner  string `json:"owner"`
 		Paused int    `json:"subscriptions_paused"`
 		Ended  int    `json:"subscriptions_ended"`
+		// Sessions are those of the principal, under all its IDs.
+		Sessions int `json:"sessions_ended"`
 	}{Owner: in.Owner}
 	if err == nil {
 		auth.Note(r.Context(), "owner", in.Owner)
+		out.Sessions, err = s.endSessionsOf(r, in.Owner)
+	}
+	if err == nil {
 		if in.End {
 			out.Ended, err = s.Service.EndSubscriptionsOf(r.Context(), in.Owner, principalName(r))
 		} else {

@@ -195,8 +195,8 @@ func (k *Keeper) fit() error {
 	if agreed.Sealing != "" && !ring.Opens(agreed.Sealing) {
 		missing = append(missing, agreed.Sealing)
 	}
-	for id := range counts {
-		if id != "" && !ring.Opens(id) && id != agreed.Sealing {
+	for id, n := range counts {
+		if id != "" && n.Total() > 0 && !ring.Opens(id) && id != agreed.Sealing {
 			missing = append(missing, id)
 		}
 	}

@@ -217,6 +217,9 @@ func (k *Keeper) Drop(ctx context.Context, key, by string) (dropped []string, er
 		if n := u.Secrets(); n > 0 {
 			return dropped, hub.Errorf(hub.CodeConflict, "%d secrets are still sealed with %s; re-encrypt them first (quorumhub keys reencrypt)", n, u.ID)
 		}
+		if u.Sessions > 0 {
+			return dropped, hub.Errorf(hub.CodeConflict, "the cookies of %d sessions may be sealed with %s; wait until they have ended (sessions.absolute in auth.file), or end them (quorumhub auth end-session --all)", u.Sessions, u.ID)
+		}
 		retired := &hubpb.SealingKeyRetired{Key: u.ID, By: by}
 		k.o.State.View(func(s *hub.State) {
 			if s.KeepsTokenKeys() {

@@ -18,13 +18,15 @@ type Status struct {
 
 // KeyUse counts what is sealed with a key.
 type KeyUse struct {
-	ID            string   `json:"id"`
-	Subscriptions int      `json:"subscriptions"`
-	Former        int      `json:"former"`    // replaced secrets that still sign
-	Requests      int      `json:"requests"`  // awaiting verification
-	Callbacks     int      `json:"callbacks"` // credentials that operators have set
-	Gateway       int      `json:"gateway"`   // 1: the secrets of the gateway's registry
-	Nodes         []string `json:"nodes"`     // that hold the key
+	ID            string `json:"id"`
+	Subscriptions int    `json:"subscriptions"`
+	Former        int    `json:"former"`    // replaced secrets that still sign
+	Requests      int    `json:"requests"`  // awaiting verification
+	Callbacks     int    `json:"callbacks"` // credentials that operators have set
+	Gateway       int    `json:"gateway"`   // 1: the secrets of the gateway's registry
+	// Sessions have cookies that may be sealed with the key. They hold no secret of the hub, but end without it.
+	Sessions int      `json:"sessions"`
+	Nodes    []string `json:"nodes"` // that hold the key
 }
 
 // Secrets returns the total.
@@ -55,7 +57,7 @@ func (k *Keeper) Status(ctx context.Context) *Status {
 	for id, c := range k.counts() {
 		u := use(id)
 		u.Subscriptions, u.Former, u.Requests = c.Subscriptions, c.Former, c.Requests
-		u.Callbacks, u.Gateway = c.Callbacks, c.Gateway
+		u.Callbacks, u.Gateway, u.Sessions = c.Callbacks, c.Gateway, c.Sessions
 	}
 	for i := range st.Nodes {
 		for _, id := range st.Nodes[i].Holds {

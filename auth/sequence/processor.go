@@ -1,6 +1,7 @@
 package sequence
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -275,7 +276,10 @@ func (t *run) finish(ctx context.Context) *Result {
 	if err := t.settled(ctx); err != nil {
 		return t.fail(err)
 	}
-	n := &session.New{Principal: t.who, Name: t.name, Passed: t.asked, IDToken: t.idToken, Former: t.r.Session, Client: t.r.Client}
+	n := &session.New{Principal: t.who, Name: t.name, Passed: t.asked, IDToken: t.idToken, Former: t.r.Session, Client: cmp.Or(t.r.Device, t.r.Client)}
+	if !t.bySession {
+		n.Ends = t.who.Until // who came with an access token, or typed one in, stays no longer than it
+	}
 	if f := t.r.Session; f != nil && t.who.Is(f.Principal.ID) {
 		n.Passed = merged(f.Passed, t.asked)
 		if n.Name == "" {
@@ -289,7 +293,11 @@ func (t *run) finish(ctx context.Context) *Result {
 		}
 	}
 	s, cookie, err := t.p.o.Sessions.Start(ctx, n)
-	if err != nil {
+	var refused *auth.RefusalError
+	switch {
+	case errors.As(err, &refused):
+		return t.fail(fmt.Errorf("begin the session: %w", err))
+	case err != nil:
 		return t.fail(fmt.Errorf("%w: begin the session: %w", auth.ErrUnavailable, err))
 	}
 	t.res.Principal, t.res.Session, t.res.Cookie = s.Principal, s, cookie

@@ -55,6 +55,8 @@ type Request struct {
 	Form     url.Values
 	// Client identifies where the request comes from, for the share of claims.
 	Client string
+	// Device is what lists of sessions call the browser or program; empty: Client.
+	Device string
 }
 
 // Result is what a Processor made of a Request.

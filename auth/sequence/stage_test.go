@@ -22,13 +22,12 @@ import (
 	"quorumhub/auth/keyring"
 	"quorumhub/auth/sequence"
 	"quorumhub/auth/session"
-	"quorumhub/hub"
 )
 
 // stage is a Processor with all it needs: API keys, client certificates and a token service as credentials of programs, and whatever
 // providers people log in at. It stands for one node; sharing with another is by copying its fields.
 type stage struct {
-	t        *testing.T
+	t        testing.TB
 	settings *auth.Settings
 	gate     *auth.Gate
 	key      string // a valid API key
@@ -71,14 +70,14 @@ type claims struct {
 	n    int
 }
 
-func (c *claims) ClaimLogin(_ context.Context, state [32]byte, _ string, until time.Time) (bool, error) {
+func (c *claims) ClaimLogin(_ context.Context, state [32]byte, _ string, _ time.Time) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.n++
 	if c.err != nil {
 		return false, c.err
 	}
-	fresh := !c.seen[state] && time.Now().Before(until)
+	fresh := !c.seen[state]
 	c.seen[state] = true
 	return fresh, nil
 }
@@ -154,16 +153,6 @@ func fails(err error) func(*sequence.Finish) (*sequence.Identity, error) {
 	return func(*sequence.Finish) (*sequence.Identity, error) { return nil, err }
 }
 
-// oneKey knows one API key, and panics for another ID.
-type oneKey struct{ key hub.APIKey }
-
-func (o oneKey) APIKey(id string) (hub.APIKey, bool) {
-	if id == "panic0panic0" {
-		panic("odd")
-	}
-	return o.key, id == o.key.ID
-}
-
 const common = `
 token_service: {name: svc, url: "http://127.0.0.1:1", timeout: 30s, refused_cache: 1ms, cache: 1ms}
 client_certificates: {subject: dns}
@@ -174,14 +163,17 @@ identity_providers:
   - {name: emergency, kind: local, accounts: [{name: ann, password_hash: "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b5dWRWJTmaaDdYZ8rTJ5QGx2YY"}]}
 `
 
+// keys are the API keys of settings. Looking for another one is a panic: there is no state.
+func keys(s *auth.Settings) auth.APIKeyLookup { return auth.NewAPIKeyLookup(s.APIKeys, nil) }
+
 // newStage makes a stage whose service provider app has the steps, a list in YAML.
-func newStage(t *testing.T, steps string, known ...auth.Known) *stage {
+func newStage(t testing.TB, steps string, known ...auth.Known) *stage {
 	t.Helper()
 	key, id, hash, err := auth.GenerateAPIKey()
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.Replace(common, "KEY", id, 1) + "sequences: {seq: {steps: " + steps + "}}\nservice_providers: [{name: app, protocol: pages, sequence: seq}]\n"
+	text := strings.Replace(common, "KEY", id, 1) + fmt.Sprintf("api_keys: [{id: '%s', name: ann, sha256: %x}]\n", id, hash) + "sequences: {seq: {steps: " + steps + "}}\nservice_providers: [{name: app, protocol: pages, sequence: seq}]\n"
 	settings, err := auth.ParseSettings([]byte(text), known...)
 	if err != nil {
 		t.Fatal(err)
@@ -196,7 +188,7 @@ func newStage(t *testing.T, steps string, known ...auth.Known) *stage {
 	client := &http.Client{Transport: s.service}
 	remote := auth.NewRemoteTokens(*settings.TokenService, client, slog.New(slog.DiscardHandler), time.Now)
 	t.Cleanup(remote.Close)
-	s.gate = auth.NewGate(settings, auth.NewAPIKeys(oneKey{hub.APIKey{ID: id, Name: "ann", Hash: hash}}, time.Now),
+	s.gate = auth.NewGate(settings, auth.NewAPIKeys(keys(settings), time.Now),
 		remote, auth.NewCertificates(*settings.ClientCertificates, time.Now, nil))
 	s.p = s.node()
 	return s

@@ -154,6 +154,10 @@ func multiRows() []row {
 			s.at("partner").ready = errDown
 			return s.answered(s.process(s.browser()), sequence.FieldChoice, "partner")
 		}, sequence.Failed, "503; nobody is sent elsewhere unasked", unavailable},
+		{"multi", "the chosen provider's answer cannot be checked now", choose, func(s *stage) *sequence.Result {
+			s.at("partner").answer = fails(errDown)
+			return s.answered(s.answered(s.process(s.browser()), sequence.FieldChoice, "partner"))
+		}, sequence.Failed, "503; nobody is sent elsewhere unasked", unavailable},
 		{"multi", "the session has passed one of the list", choose, func(s *stage) *sequence.Result { return s.process(in(s.browser(), s.in("partner"))) }, sequence.Authenticated, "nothing is asked", sso},
 	}
 }

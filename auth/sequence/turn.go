@@ -52,7 +52,7 @@ func (t *run) decide(ctx context.Context, i int) auth.Outcome {
 		case out.Err != nil:
 			reason = out.Err.Error()
 		case out.Status == Initial:
-			reason = "no credentials of this kind"
+			reason = t.lacks(step.Of[j])
 		case bySession:
 			reason = out.Principal.String() + ", by the session"
 		default:
@@ -88,6 +88,17 @@ func (t *run) decide(ctx context.Context, i int) auth.Outcome {
 		t.pass(i, &out, words)
 	}
 	return out
+}
+
+// lacks says why an authenticator has found nothing.
+func (t *run) lacks(name string) string {
+	switch {
+	case t.p.gate(name) != nil:
+		return "no credentials of this kind"
+	case t.p.o.Interactive[name] != nil:
+		return "needs somebody to act"
+	}
+	return "is not switched on"
 }
 
 // carried is a step that was passed by what the request carried.

@@ -33,8 +33,8 @@ type Passed struct {
 	// Method says how, as in RFC 8176: pwd, otp, hwk. Empty: the identity provider did not say.
 	Method []string
 	At     time.Time
-	// Key is the provider's own session (sid) or, without one, its subject, hashed, by which a back-channel logout ends this session;
-	// zero: none.
+	// Key is whom the provider calls what (sub) in which session of its own (sid), hashed, by which a back-channel logout ends this
+	// session, see KeyMatches; zero: none.
 	Key [16]byte
 }
 

@@ -53,7 +53,7 @@ func repeatable(method, path string) bool {
 	case http.MethodGet, http.MethodPut:
 		return true
 	case http.MethodPost:
-		return slices.Contains([]string{"pause", "resume", "promote", "demote", "explain", "import", "reencrypt"}, path[strings.LastIndexByte(path, '/')+1:])
+		return slices.Contains([]string{"pause", "resume", "promote", "demote", "drain", "undrain", "explain", "import", "reencrypt"}, path[strings.LastIndexByte(path, '/')+1:])
 	}
 	return false
 }

@@ -38,9 +38,10 @@ const dialPatience = 3 * time.Second
 
 // Client talks to one hub, through any of the nodes it knows. It is safe for concurrent use.
 type Client struct {
-	bases     []string     // of the nodes, without a trailing slash
-	at        atomic.Int64 // index of the node that answered last
-	token     string       // empty: no credentials
+	bases     []string                              // of the nodes, without a trailing slash
+	at        atomic.Int64                          // index of the node that answered last
+	token     string                                // empty: that of login
+	login     func(context.Context) (string, error) // nil: there is none
 	transport *http.Transport
 	http      *http.Client
 }
@@ -89,6 +90,13 @@ func New(nodes []string, o Options) (*Client, error) {
 		},
 	}, nil
 }
+
+// SetLogin sets what gets the token to send if there is no Options.Token; nil, or an empty token: none is sent. Call it before the client
+// is used.
+func (c *Client) SetLogin(login func(context.Context) (string, error)) { c.login = login }
+
+// Bases returns the base URLs of the nodes, without trailing slashes.
+func (c *Client) Bases() []string { return slices.Clone(c.bases) }
 
 // Close closes idle connections.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }

@@ -30,6 +30,7 @@ type call struct {
 	// Without it, another node is tried only if the request was certainly not sent.
 	again bool
 	via   *http.Client // nil: the usual one
+	bare  bool         // no credentials are sent
 }
 
 // below returns the target of a path.
@@ -65,8 +66,26 @@ func (c *Client) exchange(ctx context.Context, k call) (*http.Response, error) {
 	return nil, failed
 }
 
-// once sends a call to one node.
+// once sends a call to one node. It turns every status other than 2xx into an error.
 func (c *Client) once(ctx context.Context, base string, k call) (*http.Response, error) {
+	resp, err := c.transmit(ctx, base, k)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode/100 != 2 {
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxProblemBytes)) // a part of the explanation is better than none
+		err := refusal(resp, body)
+		if len(c.bases) > 1 && resp.StatusCode >= 500 {
+			err = exit.With(exit.Unreachable, fmt.Errorf("%s: %w", base, err))
+		}
+		return nil, err
+	}
+	return resp, nil
+}
+
+// transmit sends a call to one node and returns its response, whatever its status.
+func (c *Client) transmit(ctx context.Context, base string, k call) (*http.Response, error) {
 	if k.form != nil {
 		k.body = k.form(base)
 	}
@@ -78,8 +97,14 @@ func (c *Client) once(ctx context.Context, base string, k call) (*http.Response,
 		req.Header.Set(name, value)
 	}
 	req.Header.Set("User-Agent", "quorumhub-cli")
-	if c.token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.token)
+	token := c.token
+	if token == "" && c.login != nil && !k.bare {
+		if token, err = c.login(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if token != "" && !k.bare {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	via := k.via
 	if via == nil {
@@ -92,15 +117,6 @@ func (c *Client) once(ctx context.Context, base string, k call) (*http.Response,
 			err = u.Err
 		}
 		return nil, exit.With(exit.Unreachable, fmt.Errorf("hub at %s is unreachable: %w", base, err))
-	}
-	if resp.StatusCode/100 != 2 {
-		defer resp.Body.Close()
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxProblemBytes)) // a part of the explanation is better than none
-		err := refusal(resp, body)
-		if len(c.bases) > 1 && resp.StatusCode >= 500 {
-			err = exit.With(exit.Unreachable, fmt.Errorf("%s: %w", base, err))
-		}
-		return nil, err
 	}
 	return resp, nil
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"reflect"
@@ -11,6 +12,9 @@ import (
 	"time"
 
 	"quorumhub/auth"
+	"quorumhub/auth/sequence"
+	"quorumhub/auth/session"
+	"quorumhub/auth/ticket"
 	"quorumhub/configs"
 	"quorumhub/delivery/egress"
 	"quorumhub/hub"
@@ -33,7 +37,15 @@ type accessControl struct {
 	// Set by wire.
 	state   hub.StateReader
 	service func() *hub.Service
+	node    string
 	guard   *auth.Guard
+	// sessions keeps who has logged in. It is there even if nobody can.
+	sessions *session.Manager
+	tickets  *ticket.Verifier // what applications and programs have instead of a cookie
+	box      hub.SecretBox
+	// routes returns what the gateway's routes ask for, see web.Server.StepsOfRoutes.
+	routes    func(provider string) ([]auth.Step, bool)
+	processor atomic.Pointer[sequence.Processor]
 
 	settings atomic.Pointer[auth.Settings]
 	asked    atomic.Pointer[authorities]
@@ -46,8 +58,9 @@ type accessControl struct {
 
 // authorities are those that are asked about credentials.
 type authorities struct {
-	issuers []*issuerKeys
-	service *tokenService // nil: none
+	issuers  []*issuerKeys
+	service  *tokenService // nil: none
+	identity []*identityProvider
 }
 
 type issuerKeys struct {
@@ -82,14 +95,11 @@ func (a *accessControl) open() error {
 func (a *accessControl) authoritiesLocked(s *auth.Settings) (*authorities, error) {
 	was, out := a.asked.Load(), new(authorities)
 	client := func(timeout time.Duration) (*http.Client, error) {
-		if a.client == nil {
-			policy, err := egressPolicy("auth.egress", a.cfg.Auth.Egress, a.own)
-			if err != nil {
-				return nil, err
-			}
-			a.client = egress.NewClient(policy, egress.ClientOptions{})
+		c, err := a.clientLocked()
+		if err != nil {
+			return nil, err
 		}
-		return a.client.HTTPClient(timeout), nil
+		return c.HTTPClient(timeout), nil
 	}
 	for _, is := range s.Issuers {
 		if i := slices.IndexFunc(was.issuers, func(k *issuerKeys) bool { return reflect.DeepEqual(k.issuer, is) }); i >= 0 {
@@ -113,18 +123,42 @@ func (a *accessControl) authoritiesLocked(s *auth.Settings) (*authorities, error
 		}
 		out.service = &tokenService{settings: *t, remote: auth.NewRemoteTokens(*t, c, a.log, time.Now)}
 	}
-	return out, nil
+	var err error
+	out.identity, err = a.identityLocked(s, out)
+	return out, err
 }
 
-// wire returns the guard. service is called only when a nonce is claimed, so it may be set later.
-func (a *accessControl) wire(state hub.StateReader, service func() *hub.Service, node string) *auth.Guard {
-	a.state, a.service = state, service
+// clientLocked returns what issuers, the token service and identity providers are called with.
+func (a *accessControl) clientLocked() (*egress.Client, error) {
+	if a.client == nil {
+		policy, err := egressPolicy("auth.egress", a.cfg.Auth.Egress, a.own)
+		if err != nil {
+			return nil, err
+		}
+		a.client = egress.NewClient(policy, egress.ClientOptions{})
+	}
+	return a.client, nil
+}
+
+// wire returns the guard. service is called only when something is recorded, so it may be set later.
+func (a *accessControl) wire(state hub.StateReader, service func() *hub.Service, box hub.SecretBox, reads ticket.Reads, node string) (*auth.Guard, error) {
+	a.state, a.service, a.box, a.node = state, service, box, node
+	a.sessions = session.NewManager(session.Options{Box: box, State: state, Sessions: func() session.Log { return service() }, Now: time.Now, Log: a.log,
+		Limits:   func() auth.SessionSettings { return a.settings.Load().Sessions },
+		Standing: session.Standing(a.settings.Load, a, time.Now)})
+	a.tickets = &ticket.Verifier{Sealer: ticket.Sealer{Box: box, Now: time.Now}, State: state, Reads: reads, Alive: a.sessions.Alive}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := a.settings.Load()
-	a.guard = auth.NewGuard(a.gate(s, a.asked.Load()), auth.NewRuleSet(s, state, a.log), auth.Audit(a.cfg.Auth.Audit), node, a.log)
+	s, asked := a.settings.Load(), a.asked.Load()
+	gate := a.gate(s, asked)
+	a.guard = auth.NewGuard(gate, auth.NewRuleSet(s, state, a.log), auth.Audit(a.cfg.Auth.Audit), node, a.log)
 	a.guard.Whole = auth.HubLimits{StoredBytes: int64(a.cfg.Retention.MaxBytes), DeadLetterBytes: int64(a.cfg.Letters.MaxBytes)}
-	return a.guard
+	p, err := a.sequences(s, gate, asked)
+	if err != nil {
+		return nil, fmt.Errorf("auth.file: %w", err)
+	}
+	a.processor.Store(p)
+	return a.guard, nil
 }
 
 // gate returns the authenticators of settings, those of a single request before those of a whole connection.
@@ -140,13 +174,15 @@ func (a *accessControl) gate(s *auth.Settings, asked *authorities) *auth.Gate {
 	}
 	list = append(list, auth.NewAPIKeys(a, now))
 	if len(s.Issuers) > 0 {
-		list = append(list, auth.NewTokens(s.Issuers, func(is auth.Issuer) *auth.KeySet {
-			return asked.issuers[slices.IndexFunc(asked.issuers, func(k *issuerKeys) bool { return k.issuer.Name == is.Name })].set
-		}, now))
+		list = append(list, auth.NewTokens(s.Issuers, asked.keysOf, now))
 	}
 	if asked.service != nil {
 		list = append(list, asked.service.remote)
 	}
+	if len(s.IdentityProviders) > 0 {
+		list = append(list, a.sessions.Authenticator())
+	}
+	list = append(list, auth.NewTickets(a.tickets)) // even if nobody can log in any more: what it is must not look like no credentials
 	if m := s.ClientCertificates; m != nil {
 		list = append(list, auth.NewCertificates(*m, now, func(err error) {
 			a.log.Error("cannot read the revocation lists; the last good ones stay in force", "error", err)
@@ -189,6 +225,11 @@ func (a *accessControl) runLocked(asked *authorities) {
 	if asked.service != nil {
 		run(&asked.service.stop, asked.service.remote.Run)
 	}
+	for _, p := range asked.identity {
+		if p.remote != nil {
+			run(&p.stop, p.remote.Run)
+		}
+	}
 }
 
 // replace puts other settings in force, and stops asking the authorities that they do not name. It waits for the keys of new issuers,
@@ -205,18 +246,29 @@ func (a *accessControl) replace(ctx context.Context, s *auth.Settings, audit aut
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for slices.ContainsFunc(asked.issuers, func(k *issuerKeys) bool { return k.set.Ready() != nil }) && ctx.Err() == nil {
+	for (slices.ContainsFunc(asked.issuers, func(k *issuerKeys) bool { return k.set.Ready() != nil }) || asked.silent() != nil) && ctx.Err() == nil {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 		}
 	}
+	gate := a.gate(s, asked)
+	sequences, err := a.sequences(s, gate, asked)
+	if err != nil {
+		return err
+	}
 	a.settings.Store(s)
-	a.guard.Replace(a.gate(s, asked), auth.NewRuleSet(s, a.state, a.log), audit)
+	a.processor.Store(sequences)
+	a.guard.Replace(gate, auth.NewRuleSet(s, a.state, a.log), audit)
 	was := a.asked.Swap(asked)
 	for _, k := range was.issuers {
 		if !slices.Contains(asked.issuers, k) {
 			k.stop()
+		}
+	}
+	for _, p := range was.identity {
+		if p.stop != nil && !slices.Contains(asked.identity, p) {
+			p.stop()
 		}
 	}
 	if was.service != nil && was.service != asked.service {
@@ -246,6 +298,11 @@ func (a *accessControl) close() {
 	if s := asked.service; s != nil && s.stop != nil {
 		s.stop()
 	}
+	for _, p := range asked.identity {
+		if p.stop != nil {
+			p.stop()
+		}
+	}
 	a.running.Wait()
 	if s := asked.service; s != nil {
 		s.remote.Close()
@@ -263,6 +320,11 @@ func (a *accessControl) probes() (out []func(context.Context) error) {
 	}
 	if asked.service != nil {
 		out = append(out, asked.service.remote.Probe)
+	}
+	for _, p := range asked.identity {
+		if p.remote != nil {
+			out = append(out, p.remote.Probe)
+		}
 	}
 	return out
 }
@@ -288,12 +350,14 @@ func (a *accessControl) warnings() []string {
 	if a == nil {
 		return nil
 	}
-	if s := a.asked.Load().service; s != nil {
+	asked := a.asked.Load()
+	out := asked.silent() // a hub without one of its identity providers serves whoever needs none, or has another
+	if s := asked.service; s != nil {
 		if w := s.remote.Warning(); w != "" {
-			return []string{w}
+			out = append(out, w)
 		}
 	}
-	return nil
+	return out
 }
 
 // nonceClaims claims nonces in the replicated log.

@@ -9,21 +9,21 @@ import (
 	"quorumhub/hub"
 	"quorumhub/raftlog"
 	"quorumhub/store"
-	"quorumhub/web"
+	"quorumhub/web/view"
 )
 
 // backupCatchUp limits how long a backup waits for this node to catch up with what the cluster has acknowledged.
 const backupCatchUp = 5 * time.Second
 
-// nodeBackups implements web.Backups.
+// nodeBackups implements view.Backups.
 type nodeBackups struct {
 	node    *raftlog.Node
 	store   *store.Store
 	secrets *keyring.Ring
 }
 
-// Begin implements web.Backups. If there is a leader, the backup holds everything that any node acknowledged before the call.
-func (b *nodeBackups) Begin(ctx context.Context) (web.Backup, int64, string, error) {
+// Begin implements view.Backups. If there is a leader, the backup holds everything that any node acknowledged before the call.
+func (b *nodeBackups) Begin(ctx context.Context) (view.Backup, int64, string, error) {
 	now := time.Now()
 	wait, cancel := context.WithTimeout(ctx, backupCatchUp)
 	defer cancel()

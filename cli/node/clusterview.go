@@ -8,13 +8,13 @@ import (
 	"quorumhub/hub"
 	"quorumhub/raftlog"
 	"quorumhub/store"
-	"quorumhub/web"
+	"quorumhub/web/view"
 )
 
 // contactLimit is how long a node keeps serving without contact to the leader.
 const contactLimit = 2 * time.Second
 
-// clusterView shows the cluster to the web room and changes its membership. It implements web.Node and web.Membership.
+// clusterView shows the cluster to the web room and changes its membership. It implements view.Cluster and view.Membership.
 type clusterView struct {
 	id          string
 	httpAddr    string
@@ -28,10 +28,10 @@ type clusterView struct {
 	stopping    atomic.Bool
 }
 
-// ID implements web.Node.
+// ID implements view.Cluster.
 func (v *clusterView) ID() string { return v.id }
 
-// LeaderID implements web.Node.
+// LeaderID implements view.Cluster.
 func (v *clusterView) LeaderID() string { return v.node.LeaderID() }
 
 // describe returns what this node tells the others about itself.
@@ -39,36 +39,36 @@ func (v *clusterView) describe() raftlog.Description {
 	return raftlog.Description{HTTPAddr: v.httpAddr, Weight: v.weight, Gateway: v.gateway()}
 }
 
-// Nodes implements web.Node.
-func (v *clusterView) Nodes() []web.NodeView {
-	var out []web.NodeView
+// Nodes implements view.Cluster.
+func (v *clusterView) Nodes() []view.Node {
+	var out []view.Node
 	var owned map[string]int
 	v.store.View(func(s *hub.State) { owned, _ = s.Owners() })
 	for _, m := range v.node.Members() {
-		n := web.NodeView{ID: m.ID, HTTPAddr: m.HTTPAddr, ClusterAddr: m.Address, Role: web.RoleFollower,
+		n := view.Node{ID: m.ID, HTTPAddr: m.HTTPAddr, ClusterAddr: m.Address, Role: view.RoleFollower,
 			AppliedIndex: m.AppliedIndex, StateHash: m.StateHash, Subscriptions: owned[m.ID], Voter: m.Voter, Healthy: m.Healthy,
-			LastContact: m.Contact, Stopping: m.Stopping, Leaving: m.Leaving, Weight: max(1, m.Weight), ClockOffset: m.ClockOffset, FeatureLevel: m.FeatureLevel,
+			LastContact: m.Contact, Stopping: m.Stopping, Leaving: m.Leaving, Drained: m.Drained, Weight: max(1, m.Weight), ClockOffset: m.ClockOffset, FeatureLevel: m.FeatureLevel,
 			Gateway: m.Gateway}
 		if m.ID == v.node.ID() {
 			n.HTTPAddr, n.ClusterAddr = v.httpAddr, v.clusterAddr
 		}
 		switch {
 		case !m.Alive:
-			n.Role = web.RoleDown
+			n.Role = view.RoleDown
 		case m.Leader:
-			n.Role = web.RoleLeader
+			n.Role = view.RoleLeader
 		case !m.Voter:
-			n.Role = web.RoleNonvoter
+			n.Role = view.RoleNonvoter
 		}
 		out = append(out, n)
 	}
 	return out
 }
 
-// FeatureLevel implements web.Node.
+// FeatureLevel implements view.Cluster.
 func (v *clusterView) FeatureLevel() uint32 { return v.node.FeatureLevel() }
 
-// Owner implements web.Node.
+// Owner implements view.Cluster.
 func (v *clusterView) Owner(id hub.SubscriptionID) (node string) {
 	v.store.View(func(s *hub.State) {
 		sub, _ := s.Subscription(id)
@@ -81,10 +81,10 @@ func (v *clusterView) hearsLeader() bool {
 	return v.node.LeaderID() != "" && v.node.Contact() <= contactLimit
 }
 
-// InTouch implements web.Node.
+// InTouch implements view.Cluster.
 func (v *clusterView) InTouch() bool { return v.hearsLeader() && v.node.CaughtUp() }
 
-// NotReady implements web.Node.
+// NotReady implements view.Cluster.
 func (v *clusterView) NotReady() []string {
 	var why []string
 	if v.stopping.Load() {
@@ -117,28 +117,38 @@ func (v *clusterView) NotReady() []string {
 	return why
 }
 
-// Alive implements web.Node.
+// Alive implements view.Cluster.
 func (v *clusterView) Alive() error { return v.node.Err() }
 
 // leaveBound limits how long a membership change may take.
 const leaveBound = 25 * time.Second
 
-// AddNode implements web.Membership.
+// AddNode implements view.Membership.
 func (v *clusterView) AddNode(ctx context.Context, id, address string, voter bool) error {
 	return v.change(ctx, raftlog.Change{Operation: raftlog.AddNode, Node: id, Address: address, Nonvoter: !voter})
 }
 
-// PromoteNode implements web.Membership.
+// PromoteNode implements view.Membership.
 func (v *clusterView) PromoteNode(ctx context.Context, id string) error {
 	return v.change(ctx, raftlog.Change{Operation: raftlog.PromoteNode, Node: id})
 }
 
-// DemoteNode implements web.Membership.
+// DemoteNode implements view.Membership.
 func (v *clusterView) DemoteNode(ctx context.Context, id string) error {
 	return v.change(ctx, raftlog.Change{Operation: raftlog.DemoteNode, Node: id})
 }
 
-// RemoveNode implements web.Membership.
+// DrainNode implements view.Membership.
+func (v *clusterView) DrainNode(ctx context.Context, id string) error {
+	return v.change(ctx, raftlog.Change{Operation: raftlog.DrainNode, Node: id})
+}
+
+// UndrainNode implements view.Membership.
+func (v *clusterView) UndrainNode(ctx context.Context, id string) error {
+	return v.change(ctx, raftlog.Change{Operation: raftlog.UndrainNode, Node: id})
+}
+
+// RemoveNode implements view.Membership.
 func (v *clusterView) RemoveNode(ctx context.Context, id string) error {
 	if err := v.change(ctx, raftlog.Change{Operation: raftlog.RemoveNode, Node: id}); err != nil {
 		return err
@@ -148,7 +158,7 @@ func (v *clusterView) RemoveNode(ctx context.Context, id string) error {
 	return v.node.AwaitRemoval(ctx, id)
 }
 
-// TransferLeadership implements web.Membership.
+// TransferLeadership implements view.Membership.
 func (v *clusterView) TransferLeadership(ctx context.Context, id string) error {
 	return v.change(ctx, raftlog.Change{Operation: raftlog.TransferLeadership, Node: id})
 }

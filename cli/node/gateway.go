@@ -15,6 +15,7 @@ import (
 	"quorumhub/web"
 	"quorumhub/web/gateway"
 	"quorumhub/web/gateway/registry"
+	"quorumhub/web/view"
 )
 
 // gatewayRetry is the pause before a registry that could not be read is read again.
@@ -126,9 +127,9 @@ func (g *gatewaySource) Current() (gateway.Active, bool) {
 // Changed implements gateway.Source.
 func (g *gatewaySource) Changed() <-chan struct{} { return g.changed }
 
-// Serving implements web.Gateway.
-func (g *gatewaySource) Serving() web.GatewayServing {
-	var out web.GatewayServing
+// Serving implements view.Gateway.
+func (g *gatewaySource) Serving() view.GatewayServing {
+	var out view.GatewayServing
 	if s := g.server.Load(); s != nil {
 		out = s.Serving()
 	}
@@ -141,7 +142,7 @@ func (g *gatewaySource) Serving() web.GatewayServing {
 }
 
 // used returns who has called what through this node.
-func (g *gatewaySource) used() []web.GatewayUse {
+func (g *gatewaySource) used() []view.GatewayUse {
 	if s := g.server.Load(); s != nil {
 		return s.ServicesUsed()
 	}

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"quorumhub/web"
+	"quorumhub/web/view"
 )
 
 // usageTimeout bounds how long one node may take to tell who uses its gateway.
@@ -20,7 +20,7 @@ type gatewayUsage struct {
 	id    string
 	nodes func() []string // all members
 	ask   func(ctx context.Context, node string, question []byte) ([]byte, error)
-	local func() []web.GatewayUse
+	local func() []view.GatewayUse
 }
 
 // gatewayCall is a question about the gateway to another node.
@@ -29,12 +29,12 @@ type gatewayCall struct {
 }
 
 // all asks every node in parallel.
-func (u *gatewayUsage) all(ctx context.Context) web.GatewayUsage {
+func (u *gatewayUsage) all(ctx context.Context) view.GatewayUsage {
 	ctx, cancel := context.WithTimeout(ctx, usageTimeout)
 	defer cancel()
 	nodes := u.nodes()
 	slices.Sort(nodes)
-	found, failed := make([][]web.GatewayUse, len(nodes)), make([]bool, len(nodes))
+	found, failed := make([][]view.GatewayUse, len(nodes)), make([]bool, len(nodes))
 	var wg sync.WaitGroup
 	for i, id := range nodes {
 		wg.Go(func() {
@@ -45,7 +45,7 @@ func (u *gatewayUsage) all(ctx context.Context) web.GatewayUsage {
 		})
 	}
 	wg.Wait()
-	var out web.GatewayUsage
+	var out view.GatewayUsage
 	for i, id := range nodes {
 		if failed[i] {
 			out.Missing = append(out.Missing, id)
@@ -57,7 +57,7 @@ func (u *gatewayUsage) all(ctx context.Context) web.GatewayUsage {
 	return out
 }
 
-func (u *gatewayUsage) of(ctx context.Context, node string) ([]web.GatewayUse, error) {
+func (u *gatewayUsage) of(ctx context.Context, node string) ([]view.GatewayUse, error) {
 	if node == u.id {
 		return u.local(), nil
 	}
@@ -69,7 +69,7 @@ func (u *gatewayUsage) of(ctx context.Context, node string) ([]web.GatewayUse, e
 	if err != nil {
 		return nil, err
 	}
-	var out []web.GatewayUse
+	var out []view.GatewayUse
 	err = json.Unmarshal(answer, &out)
 	return out, err
 }
@@ -83,11 +83,11 @@ func (u *gatewayUsage) answer(question []byte) ([]byte, error) {
 	if q.Gateway != "usage" {
 		return nil, fmt.Errorf("unknown question %q; the asking node runs a newer version", q.Gateway)
 	}
-	return json.Marshal(append([]web.GatewayUse{}, u.local()...))
+	return json.Marshal(append([]view.GatewayUse{}, u.local()...))
 }
 
 // sumUsage adds up the uses of one version by one consumer, most used first.
-func sumUsage(all []web.GatewayUse) (out []web.GatewayUse) {
+func sumUsage(all []view.GatewayUse) (out []view.GatewayUse) {
 	type key struct{ consumer, service, version string }
 	at := map[key]int{}
 	for _, use := range all {
@@ -105,17 +105,17 @@ func sumUsage(all []web.GatewayUse) (out []web.GatewayUse) {
 			sum.LastAt = use.LastAt
 		}
 	}
-	slices.SortFunc(out, func(a, b web.GatewayUse) int {
+	slices.SortFunc(out, func(a, b view.GatewayUse) int {
 		return cmp.Or(cmp.Compare(b.Requests, a.Requests), cmp.Compare(a.Service, b.Service), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Consumer, b.Consumer))
 	})
 	return out
 }
 
-// gatewayView shows the gateway to the web room. It implements web.Gateway.
+// gatewayView shows the gateway to the web room. It implements view.Gateway.
 type gatewayView struct {
 	*gatewaySource
 	usage *gatewayUsage
 }
 
-// Usage implements web.Gateway.
-func (v *gatewayView) Usage(ctx context.Context) web.GatewayUsage { return v.usage.all(ctx) }
+// Usage implements view.Gateway.
+func (v *gatewayView) Usage(ctx context.Context) view.GatewayUsage { return v.usage.all(ctx) }

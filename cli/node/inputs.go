@@ -53,7 +53,7 @@ func (in *inputs) readHTTPS(log *slog.Logger) error {
 
 func (in *inputs) readAccess() (err error) {
 	if in.cfg.Auth.Mode == "required" {
-		in.access, err = auth.LoadSettings(in.cfg.Auth.File)
+		in.access, err = auth.LoadSettings(in.cfg.Auth.File, in.cfg.Auth.Directory)
 	}
 	return err
 }
@@ -160,7 +160,16 @@ func (in *inputs) warnings(now time.Time) (out []string) {
 			out = append(out, "auth.file "+in.cfg.Auth.File+" has client_certificates, but http.tls.client_ca is empty, so no client is asked for one")
 		}
 	}
-	return append(append(append(in.cfg.Warnings(), out...), in.exposedSecrets()...), exposedPlaces(in.cfg)...)
+	return append(append(append(append(in.cfg.Warnings(), out...), in.lostCookies()...), in.exposedSecrets()...), exposedPlaces(in.cfg)...)
+}
+
+// lostCookies warns of logins that browsers forget at once.
+func (in *inputs) lostCookies() []string {
+	public := in.cfg.PublicURL()
+	if in.access == nil || len(in.access.IdentityProviders) == 0 || auth.CheckEndpoint(public) == nil {
+		return nil
+	}
+	return []string{"http.public_url: people cannot log in at " + public + ": browsers keep the cookies of logins only with https, or at localhost"}
 }
 
 // validity says what is wrong with a certificate's time, or about to be; "": nothing.
@@ -190,6 +199,9 @@ func (in *inputs) exposedSecrets() (out []string) {
 		for _, path := range in.access.SecretFiles() {
 			list = append(list, file{"auth.file " + in.cfg.Auth.File + ": secret_file", path})
 		}
+		for _, path := range in.access.ProviderFiles() {
+			list = append(list, file{"auth.directory", path})
+		}
 	}
 	for _, f := range list {
 		if text := ReadableByOthers(f.path); f.path != "" && text != "" {
@@ -204,7 +216,7 @@ func exposedPlaces(cfg *configs.Config) (out []string) {
 	if text := WritableByOthers(cfg.DataDir); text != "" {
 		out = append(out, "data_dir: "+text)
 	}
-	for _, f := range []struct{ key, path string }{{"secrets.key_file", cfg.Secrets.KeyFile}, {"auth.file", cfg.Auth.File}} {
+	for _, f := range []struct{ key, path string }{{"secrets.key_file", cfg.Secrets.KeyFile}, {"auth.file", cfg.Auth.File}, {"auth.directory", cfg.Auth.Directory}} {
 		if f.path == "" {
 			continue
 		}

@@ -55,11 +55,18 @@ type questions struct {
 	deliveries *deliveries
 	keeper     *keyring.Keeper
 	usage      *gatewayUsage
+	figures    *nodeFigures
 }
 
 func (q *questions) answer(question []byte) ([]byte, error) {
-	if bytes.HasPrefix(question, []byte(`{"gateway":`)) {
+	switch {
+	case bytes.HasPrefix(question, []byte(`{"gateway":`)):
 		return q.usage.answer(question)
+	case bytes.HasPrefix(question, []byte(`{"figures":`)):
+		return q.figures.answer(question)
+	}
+	if bytes.HasPrefix(question, []byte(`{"send":`)) {
+		return q.deliveries.answerSend(question)
 	}
 	if !bytes.HasPrefix(question, []byte(`{"keys":`)) {
 		return q.deliveries.answer(question)

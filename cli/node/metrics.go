@@ -85,6 +85,7 @@ func newNodeCollector(n *raftlog.Node, st *store.Store) prometheus.Collector {
 	c.add(gauge, "topics", "Topics.", func(r nodeReading) float64 { return float64(r.counts.Topics) })
 	c.add(gauge, "subscriptions", "Active subscriptions.", func(r nodeReading) float64 { return float64(r.counts.Subscriptions) })
 	c.add(gauge, "subscription_requests_pending", "Requests waiting for verification of intent.", func(r nodeReading) float64 { return float64(r.counts.Requests) })
+	c.add(gauge, "sessions", "Sessions of people who have logged in, idle ones among them.", func(r nodeReading) float64 { return float64(r.counts.Sessions) })
 	c.add(gauge, "dead_letters", "Dead letters stored.", func(r nodeReading) float64 { return float64(r.counts.DeadLetters) })
 	c.add(gauge, "dead_letter_bytes", "Size of the bodies of stored dead letters.", func(r nodeReading) float64 { return float64(r.letterBytes) })
 	c.add(gauge, "dead_letter_replays_pending", "Dead letters waiting for replay.", func(r nodeReading) float64 { return float64(r.replays) })
@@ -96,8 +97,9 @@ func newNodeCollector(n *raftlog.Node, st *store.Store) prometheus.Collector {
 
 // attemptMetrics counts the attempts of this node by outcome.
 type attemptMetrics struct {
-	seconds [delivery.PushCancelled + 1]prometheus.Observer
-	reasons *prometheus.CounterVec
+	seconds   [delivery.PushCancelled + 1]prometheus.Observer
+	delivered prometheus.Metric // of seconds
+	reasons   *prometheus.CounterVec
 }
 
 func newAttemptMetrics(reg prometheus.Registerer) *attemptMetrics {
@@ -109,6 +111,7 @@ func newAttemptMetrics(reg prometheus.Registerer) *attemptMetrics {
 	for o := delivery.PushDelivered; o <= delivery.PushCancelled; o++ {
 		m.seconds[o] = seconds.WithLabelValues(o.String())
 	}
+	m.delivered, _ = m.seconds[delivery.PushDelivered].(prometheus.Metric) // as every histogram is
 	reg.MustRegister(seconds, m.reasons)
 	return m
 }
@@ -133,6 +136,7 @@ func newBacklogCollector(d *delivery.Dispatcher, p *delivery.Replayer) prometheu
 	const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
 	c.add(gauge, "delivery_lag_messages", "Messages this node has yet to deliver, over all its subscriptions.", func(r reading) float64 { return float64(r.Messages) })
 	c.add(gauge, "delivery_subscriptions_behind", "Subscriptions of this node that lag behind their topic.", func(r reading) float64 { return float64(r.Behind) })
+	c.add(gauge, "delivery_subscriptions_failing", "Subscriptions of this node whose last attempt failed.", func(r reading) float64 { return float64(r.Failing) })
 	c.add(gauge, "delivery_oldest_undelivered_seconds", "Age of the oldest message this node has yet to deliver, 0 if there is none.", func(r reading) float64 {
 		if r.Oldest.IsZero() {
 			return 0

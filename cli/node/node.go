@@ -21,6 +21,7 @@ import (
 	"quorumhub/web"
 	"quorumhub/web/gateway/registry"
 	"quorumhub/web/gateway/topics"
+	"quorumhub/web/login"
 )
 
 // stopBound limits a graceful stop; what is unfinished then is cut short.
@@ -52,11 +53,13 @@ type Node struct {
 	policies   *topics.Policies
 	guard      *auth.Guard        // nil: everybody may do everything
 	first      *registry.Document // to begin with; nil: none
+	login      *login.Handler     // nil: nobody can log in
 	server     *web.Server
 	view       *clusterView
 	deliveries *deliveries
 	keys       *keyring.Store
 	keeper     *keyring.Keeper
+	figures    *nodeFigures
 	unfit      chan error // see keyring.KeeperOptions
 	damaged    chan error // see reportDamage
 	fatal      chan error // the first failure after which nothing may be acknowledged
@@ -86,7 +89,13 @@ func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 	n.keeper.Start(work)
 	defer n.keeper.Close()
 	n.view.delivering.Store(true)
+	recorded := make(chan struct{})
+	go func() {
+		defer close(recorded)
+		n.figures.recorder.Load().Run(work)
+	}()
 	leave := n.watchDamage(work)
+	providers := n.reloads.watchProviders(work)
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
@@ -95,7 +104,11 @@ func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 	defer func() {
 		cancel()
 		<-watched
+		<-recorded
+		n.figures.cluster.Close()
 		for range leave { //nolint:revive // wait until it is closed
+		}
+		for range providers { //nolint:revive // the same
 		}
 	}()
 	served := make(chan error, 1)
@@ -109,6 +122,9 @@ func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 			n.systemd.reloading()
 			n.reloads.reload(ctx)
 			n.systemd.ready("serving " + n.cfg.PublicURL())
+			continue
+		case <-providers:
+			n.reloads.providers(ctx)
 			continue
 		case <-ctx.Done():
 			n.log.Info("stopping")

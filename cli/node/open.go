@@ -100,11 +100,19 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	n.deliveries.ask, n.usage.ask = n.raft.Call, n.raft.Call
 	late.Set(n.raft)
 	registry.MustRegister(newNodeCollector(n.raft, n.store))
-	n.guard = n.newService(namer)
+	if n.guard, err = n.newService(namer); err != nil {
+		return nil, err
+	}
 	n.reloads = newReloader(n, &o)
-	n.server, err = web.New(n.webOptions(feed, registry))
+	if n.login, err = n.newLogin(); err != nil {
+		return nil, err
+	}
+	if n.server, err = web.New(n.webOptions(feed, registry)); err != nil {
+		return n, err
+	}
 	n.gateway.server.Store(n.server)
-	return n, err
+	n.figures.open()
+	return n, nil
 }
 
 // openFiles binds the addresses and locks the data directory first, so that a second node on any of them fails immediately.
@@ -164,8 +172,9 @@ func (n *Node) observeLog(id string, late *LateNode) *sse.Feed {
 	n.store.Observe(n.gateway)
 	n.store.OnInstall(n.gateway.reload)
 	n.view.gateway = n.gateway.hash
+	n.figures = &nodeFigures{n: n}
 	n.usage = &gatewayUsage{id: id, nodes: (&keyHolders{n}).NodeIDs, local: n.gateway.used}
-	n.deliveries = &deliveries{id: id, dispatcher: n.out.dispatcher, store: n.store}
+	n.deliveries = &deliveries{id: id, dispatcher: n.out.dispatcher, sender: n.out.sender, store: n.store}
 	n.keeper = keyring.NewKeeper(keyring.KeeperOptions{Node: id, Keys: n.keys, State: n.store, Proposer: late, Cluster: &keyHolders{n},
 		Flush: n.store.Flush, Unfit: func(err error) { n.unfit <- err }, Log: n.log})
 	n.store.Observe(n.keeper)
@@ -187,7 +196,7 @@ func (n *Node) openRaft(ctx context.Context, in *inputs) (*raftlog.Node, error) 
 	o.Nonvoter, o.ListedOnly = !c.Voter, c.Admission == "listed"
 	o.Autopilot = raftlog.Autopilot{Stabilization: c.Autopilot.Stabilization, CleanupDead: c.Autopilot.CleanupDead, MinVoters: c.Autopilot.MinVoters}
 	o.URLs, o.Settings = announcedURLs(n.cfg), sharedSettings(n.cfg)
-	o.HandleCall = (&questions{n.deliveries, n.keeper, n.usage}).answer
+	o.HandleCall = (&questions{n.deliveries, n.keeper, n.usage, n.figures}).answer
 	o.Keys = secrets.IDs
 	o.Secrets = func() [][]byte { return secrets.Derived("quorumhub cluster port") }
 	n.cluster = nil
@@ -215,7 +224,7 @@ func (n *Node) openRaft(ctx context.Context, in *inputs) (*raftlog.Node, error) 
 const maxPendingRequests = 100_000
 
 // newService makes the domain with the configured policy, and returns the guard of its callers, which is nil without access control.
-func (n *Node) newService(namer *hub.TopicNamer) (guard *auth.Guard) {
+func (n *Node) newService(namer *hub.TopicNamer) (guard *auth.Guard, err error) {
 	cfg := n.cfg
 	policy := hub.Policy{
 		Leases:            hub.LeasePolicy{Min: cfg.Hub.Lease.Min, Default: cfg.Hub.Lease.Default, Max: cfg.Hub.Lease.Max},
@@ -238,13 +247,17 @@ func (n *Node) newService(namer *hub.TopicNamer) (guard *auth.Guard) {
 		Topics:        n.policies,
 	}
 	if n.access != nil {
-		guard = n.access.wire(n.store, func() *hub.Service { return n.service }, n.raft.ID())
+		n.access.routes = n.stepsOfRoutes
+		guard, err = n.access.wire(n.store, func() *hub.Service { return n.service }, n.keys.Ring(), n.raft, n.raft.ID())
+		if err != nil {
+			return nil, err
+		}
 		guard.Apply(&policy)
 		n.view.issuers = n.access.notReady
 	}
 	policy.GatewayChecker = &gatewayChecker{guard: guard, state: n.store, namer: namer, autoRegister: policy.AutoRegister, own: leadsHere(n.clients.topics.Policy())}
 	n.service = hub.NewService(policy, namer, n.raft, n.store, n.keys.Ring())
-	return guard
+	return guard, nil
 }
 
 func (n *Node) webOptions(feed *sse.Feed, registry *prometheus.Registry) web.Options {
@@ -259,11 +272,11 @@ func (n *Node) webOptions(feed *sse.Feed, registry *prometheus.Registry) web.Opt
 		Notices:   n.out.notices,
 		StreamMax: cfg.Streams.Max, StreamHeartbeat: cfg.Streams.Heartbeat,
 		PublicURL: cfg.PublicURL(), Version: programVersion(), Log: n.log, Registry: registry, Profiling: cfg.Debug.Pprof,
-		Clock: n.raft.Clock(), Warnings: func() []string { return append(n.raft.Warnings(), n.access.warnings()...) },
+		Clock: n.raft.Clock(), Warnings: n.warnings, Figures: n.figures,
 		CORSOrigins: cfg.HTTP.CORSOrigins, Tickets: n.keys.Ring(),
 		TrustedProxies: cfg.HTTP.TrustedProxies, Limits: requestLimits(cfg),
 		ClientConnections: cfg.Limits.Connections, ClientStreams: cfg.Limits.Streams,
-		Guard: n.guard, KeepNotAllowed: cfg.Auth.OnRuleRemoved == "keep", TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON}
+		Guard: n.guard, Login: n.login, Sequences: n.explainer(), KeepNotAllowed: cfg.Auth.OnRuleRemoved == "keep", TLS: n.secure, Profile: web.Profile(cfg.Hub.Profile), CompactJSON: cfg.Hub.CompactJSON}
 }
 
 // abandon releases what a node has acquired whose Open failed.

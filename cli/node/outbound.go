@@ -57,6 +57,8 @@ type Outbound struct {
 	sweeper    *sweep.Sweeper
 	placer     *placement.Placer
 	replayer   *delivery.Replayer
+	sender     *delivery.Sender
+	attempts   *attemptMetrics
 
 	credentials *credential.Book
 	notices     *hub.TopicNotices
@@ -88,7 +90,7 @@ type TopicClient interface {
 
 // NewOutbound wires the delivery room. Nothing is sent before Start.
 func NewOutbound(o OutboundOptions) *Outbound {
-	out := &Outbound{}
+	out := &Outbound{attempts: newAttemptMetrics(o.Registry)}
 	agent := egress.UserAgent(programVersion(), o.Config.PublicURL())
 	out.credentials = credential.NewBook(credential.Options{State: o.Store, Secrets: o.Secrets, Client: o.Callbacks, Clock: o.Raft, UserAgent: agent})
 	out.notices = hub.NewTopicNotices(o.Store, o.Namer)
@@ -114,7 +116,7 @@ func NewOutbound(o OutboundOptions) *Outbound {
 		},
 		CursorFlush: o.Config.Delivery.CursorFlush,
 		Contact:     o.Raft.Contact,
-		Attempted:   newAttemptMetrics(o.Registry).attempted,
+		Attempted:   out.attempts.attempted,
 	})
 	out.placer = placement.NewPlacer(placement.Options{State: o.Store, Proposer: o.Raft, Cluster: o.Raft, Log: o.Log})
 	out.verifier = intent.NewVerifier(intent.Options{
@@ -137,6 +139,7 @@ func NewOutbound(o OutboundOptions) *Outbound {
 		Letters:    sweep.LetterRetention{MaxAge: o.Config.Letters.MaxAge, MaxCount: o.Config.Letters.MaxCount, MaxBytes: int64(o.Config.Letters.MaxBytes)},
 	})
 	out.replayer = delivery.NewReplayer(out.dispatcher, o.Store)
+	out.sender = delivery.NewSender(out.dispatcher)
 	o.Registry.MustRegister(newDeliveryCollector(out.dispatcher), newBacklogCollector(out.dispatcher, out.replayer))
 	return out
 }
@@ -174,7 +177,7 @@ func egressPolicy(key string, e configs.Egress, own []string) (*egress.Policy, e
 
 // Observer returns the observer of applied events.
 func (o *Outbound) Observer() hub.Observer {
-	return delivery.Observers{o.credentials, o.notices, o.contents, o.dispatcher, o.verifier, o.fetcher, o.placer, o.replayer}
+	return delivery.Observers{o.credentials, o.notices, o.contents, o.dispatcher, o.verifier, o.fetcher, o.placer, o.replayer, o.sender}
 }
 
 // Reload makes everything start over from a state that a snapshot has replaced.
@@ -187,6 +190,7 @@ func (o *Outbound) Reload() {
 	o.fetcher.Reload()
 	o.placer.Reload()
 	o.replayer.Reload()
+	o.sender.Reload()
 }
 
 // Start begins all work.
@@ -197,12 +201,14 @@ func (o *Outbound) Start(ctx context.Context) {
 	o.sweeper.Start(ctx)
 	o.placer.Start(ctx)
 	o.replayer.Start(ctx)
+	o.sender.Start(ctx)
 }
 
 // Close finishes all work. If it returns without an error, the cursors are saved in the log.
 func (o *Outbound) Close(ctx context.Context) error {
 	o.placer.Close()
 	o.replayer.Close()
+	o.sender.Close()
 	o.sweeper.Close()
 	o.fetcher.Close()
 	o.verifier.Close()

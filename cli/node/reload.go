@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"quorumhub/auth"
 	"quorumhub/configs"
@@ -19,7 +20,7 @@ import (
 
 // live lists the keys whose changes take effect without a restart. Files that they name are read again even if the keys are the same.
 func live() []string {
-	return []string{"log.level", "limits.publish", "limits.subscribe", "limits.read", "limits.admin", "limits.refused", "auth.file", "auth.audit", "delivery.tls_file", "http.tls.cert", "http.tls.key", "http.tls.client_ca"}
+	return []string{"log.level", "limits.publish", "limits.subscribe", "limits.read", "limits.admin", "limits.refused", "auth.file", "auth.directory", "auth.audit", "delivery.tls_file", "http.tls.cert", "http.tls.key", "http.tls.client_ca"}
 }
 
 // reloader reads again what can change while a node runs. It belongs to the goroutine of Run.
@@ -30,6 +31,8 @@ type reloader struct {
 	running *configs.Config // what is in force
 	cluster [sha256.Size]byte
 	keys    []string // IDs of the sealing keys
+
+	directory atomic.Pointer[string] // auth.directory that is in force, for watchProviders
 }
 
 // outcome counts what a reload did.
@@ -38,6 +41,7 @@ type outcome struct{ changed, failed, restart int }
 func newReloader(n *Node, o *Options) *reloader {
 	running := *o.Config
 	r := &reloader{n: n, reread: o.Reread, level: o.Level, running: &running, cluster: fingerprint(clusterTLS(&running))}
+	r.directory.Store(&running.Auth.Directory)
 	r.keys, _ = n.keys.Kept() // a file that cannot be read now is reported by the reload
 	return r
 }
@@ -193,20 +197,23 @@ func (r *reloader) access(ctx context.Context, next *configs.Config) (string, er
 	if a == nil || next.Auth.Mode != "required" {
 		return "", nil // with and without authentication only with a restart
 	}
-	settings, err := auth.LoadSettings(next.Auth.File)
+	settings, err := auth.LoadSettings(next.Auth.File, next.Auth.Directory)
 	if err != nil {
 		return "", err
 	}
 	was := a.settings.Load()
 	if next.Auth.Audit == r.running.Auth.Audit && reflect.DeepEqual(was, settings) {
-		r.running.Auth.File = next.Auth.File
+		r.took(next)
 		return "", nil
 	}
 	if err := a.replace(ctx, settings, auth.Audit(next.Auth.Audit)); err != nil {
 		return "", err
 	}
-	r.running.Auth.File, r.running.Auth.Audit = next.Auth.File, next.Auth.Audit
+	r.took(next)
 	text := fmt.Sprintf("rules: %d, issuers: %d, API keys: %d", len(settings.Rules), len(settings.Issuers), len(settings.APIKeys))
+	if len(settings.IdentityProviders)+len(settings.ServiceProviders) > 0 {
+		text += fmt.Sprintf(", identity providers: %d, service providers: %d", len(settings.IdentityProviders), len(settings.ServiceProviders))
+	}
 	paused, err := r.endFormer(ctx, was, settings)
 	if err != nil {
 		return "", fmt.Errorf("it is in force (%s), but subscriptions that it no longer allows go on: %w", text, err)
@@ -215,6 +222,13 @@ func (r *reloader) access(ctx context.Context, next *configs.Config) (string, er
 		text += fmt.Sprintf(", subscriptions paused: %d", paused)
 	}
 	return text, nil
+}
+
+// took notes which files of access control are in force.
+func (r *reloader) took(next *configs.Config) {
+	r.running.Auth.File, r.running.Auth.Directory, r.running.Auth.Audit = next.Auth.File, next.Auth.Directory, next.Auth.Audit
+	directory := next.Auth.Directory
+	r.directory.Store(&directory)
 }
 
 // byFile is who has paused what a change of auth.file no longer allows.

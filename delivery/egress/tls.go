@@ -158,14 +158,29 @@ func (r *tlsRule) check(seen map[string]int, i int) error {
 
 // Expired describes the client certificates that are not valid now.
 func (t *TLSRules) Expired(now time.Time) (out []string) {
+	for _, c := range t.Certificates(now) {
+		if now.After(c.Leaf.NotAfter) || now.Before(c.Leaf.NotBefore) {
+			out = append(out, fmt.Sprintf("%s: cert: %s is valid from %s to %s", c.Rule, c.File, c.Leaf.NotBefore.UTC().Format(time.RFC3339), c.Leaf.NotAfter.UTC().Format(time.RFC3339)))
+		}
+	}
+	return out
+}
+
+// TLSCertificate is a client certificate that a rule names.
+type TLSCertificate struct {
+	Rule string // its place: [0]
+	File string
+	Leaf *x509.Certificate
+}
+
+// Certificates returns the client certificates in force.
+func (t *TLSRules) Certificates(now time.Time) (out []TLSCertificate) {
 	for _, r := range t.rules() {
 		c, err := r.current(now)
 		if err != nil || len(c.Certificates) == 0 || c.Certificates[0].Leaf == nil {
 			continue
 		}
-		if leaf := c.Certificates[0].Leaf; now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
-			out = append(out, fmt.Sprintf("%s: cert: %s is valid from %s to %s", r.where, r.Cert, leaf.NotBefore.UTC().Format(time.RFC3339), leaf.NotAfter.UTC().Format(time.RFC3339)))
-		}
+		out = append(out, TLSCertificate{r.where, r.Cert, c.Certificates[0].Leaf})
 	}
 	return out
 }

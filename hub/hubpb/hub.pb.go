@@ -399,6 +399,55 @@ func (NodeVote) EnumDescriptor() ([]byte, []int) {
 	return file_hub_proto_rawDescGZIP(), []int{6}
 }
 
+type NodeDrain int32
+
+const (
+	NodeDrain_DRAIN_UNCHANGED NodeDrain = 0
+	NodeDrain_DRAIN_YES       NodeDrain = 1 // others take over its subscriptions, and it gets no more
+	NodeDrain_DRAIN_NO        NodeDrain = 2
+)
+
+// Enum value maps for NodeDrain.
+var (
+	NodeDrain_name = map[int32]string{
+		0: "DRAIN_UNCHANGED",
+		1: "DRAIN_YES",
+		2: "DRAIN_NO",
+	}
+	NodeDrain_value = map[string]int32{
+		"DRAIN_UNCHANGED": 0,
+		"DRAIN_YES":       1,
+		"DRAIN_NO":        2,
+	}
+)
+
+func (x NodeDrain) Enum() *NodeDrain {
+	p := new(NodeDrain)
+	*p = x
+	return p
+}
+
+func (x NodeDrain) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeDrain) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[7].Descriptor()
+}
+
+func (NodeDrain) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[7]
+}
+
+func (x NodeDrain) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeDrain.Descriptor instead.
+func (NodeDrain) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{7}
+}
+
 type NodeRun int32
 
 const (
@@ -435,11 +484,11 @@ func (x NodeRun) String() string {
 }
 
 func (NodeRun) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[7].Descriptor()
+	return file_hub_proto_enumTypes[8].Descriptor()
 }
 
 func (NodeRun) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[7]
+	return &file_hub_proto_enumTypes[8]
 }
 
 func (x NodeRun) Number() protoreflect.EnumNumber {
@@ -448,7 +497,7 @@ func (x NodeRun) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NodeRun.Descriptor instead.
 func (NodeRun) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{7}
+	return file_hub_proto_rawDescGZIP(), []int{8}
 }
 
 type FetchOutcome int32
@@ -490,11 +539,11 @@ func (x FetchOutcome) String() string {
 }
 
 func (FetchOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_hub_proto_enumTypes[8].Descriptor()
+	return file_hub_proto_enumTypes[9].Descriptor()
 }
 
 func (FetchOutcome) Type() protoreflect.EnumType {
-	return &file_hub_proto_enumTypes[8]
+	return &file_hub_proto_enumTypes[9]
 }
 
 func (x FetchOutcome) Number() protoreflect.EnumNumber {
@@ -503,7 +552,59 @@ func (x FetchOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FetchOutcome.Descriptor instead.
 func (FetchOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{8}
+	return file_hub_proto_rawDescGZIP(), []int{9}
+}
+
+type SessionEnd int32
+
+const (
+	SessionEnd_SESSION_END_UNSPECIFIED SessionEnd = 0
+	SessionEnd_SESSION_END_LOGOUT      SessionEnd = 1 // its principal has logged out
+	SessionEnd_SESSION_END_OPERATOR    SessionEnd = 2
+	SessionEnd_SESSION_END_PROVIDER    SessionEnd = 3 // the identity provider has ended it
+)
+
+// Enum value maps for SessionEnd.
+var (
+	SessionEnd_name = map[int32]string{
+		0: "SESSION_END_UNSPECIFIED",
+		1: "SESSION_END_LOGOUT",
+		2: "SESSION_END_OPERATOR",
+		3: "SESSION_END_PROVIDER",
+	}
+	SessionEnd_value = map[string]int32{
+		"SESSION_END_UNSPECIFIED": 0,
+		"SESSION_END_LOGOUT":      1,
+		"SESSION_END_OPERATOR":    2,
+		"SESSION_END_PROVIDER":    3,
+	}
+)
+
+func (x SessionEnd) Enum() *SessionEnd {
+	p := new(SessionEnd)
+	*p = x
+	return p
+}
+
+func (x SessionEnd) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SessionEnd) Descriptor() protoreflect.EnumDescriptor {
+	return file_hub_proto_enumTypes[10].Descriptor()
+}
+
+func (SessionEnd) Type() protoreflect.EnumType {
+	return &file_hub_proto_enumTypes[10]
+}
+
+func (x SessionEnd) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SessionEnd.Descriptor instead.
+func (SessionEnd) EnumDescriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{10}
 }
 
 // Entry is one replicated log entry: what the leader put together in one group commit.
@@ -724,6 +825,12 @@ type Event struct {
 	//	*Event_SharedContentFetched
 	//	*Event_SharedContentRevoked
 	//	*Event_EncryptionKeysEnding
+	//	*Event_SessionStarted
+	//	*Event_SessionsEnded
+	//	*Event_GrantAdvanced
+	//	*Event_GrantsEnded
+	//	*Event_DeviceRequested
+	//	*Event_DeviceDecided
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1261,6 +1368,60 @@ func (x *Event) GetEncryptionKeysEnding() *EncryptionKeysEnding {
 	return nil
 }
 
+func (x *Event) GetSessionStarted() *SessionStarted {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SessionStarted); ok {
+			return x.SessionStarted
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetSessionsEnded() *SessionsEnded {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_SessionsEnded); ok {
+			return x.SessionsEnded
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetGrantAdvanced() *GrantAdvanced {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_GrantAdvanced); ok {
+			return x.GrantAdvanced
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetGrantsEnded() *GrantsEnded {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_GrantsEnded); ok {
+			return x.GrantsEnded
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDeviceRequested() *DeviceRequested {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DeviceRequested); ok {
+			return x.DeviceRequested
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetDeviceDecided() *DeviceDecided {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_DeviceDecided); ok {
+			return x.DeviceDecided
+		}
+	}
+	return nil
+}
+
 type isEvent_Kind interface {
 	isEvent_Kind()
 }
@@ -1485,6 +1646,30 @@ type Event_EncryptionKeysEnding struct {
 	EncryptionKeysEnding *EncryptionKeysEnding `protobuf:"bytes,143,opt,name=encryption_keys_ending,json=encryptionKeysEnding,proto3,oneof"`
 }
 
+type Event_SessionStarted struct {
+	SessionStarted *SessionStarted `protobuf:"bytes,150,opt,name=session_started,json=sessionStarted,proto3,oneof"`
+}
+
+type Event_SessionsEnded struct {
+	SessionsEnded *SessionsEnded `protobuf:"bytes,151,opt,name=sessions_ended,json=sessionsEnded,proto3,oneof"`
+}
+
+type Event_GrantAdvanced struct {
+	GrantAdvanced *GrantAdvanced `protobuf:"bytes,170,opt,name=grant_advanced,json=grantAdvanced,proto3,oneof"`
+}
+
+type Event_GrantsEnded struct {
+	GrantsEnded *GrantsEnded `protobuf:"bytes,171,opt,name=grants_ended,json=grantsEnded,proto3,oneof"`
+}
+
+type Event_DeviceRequested struct {
+	DeviceRequested *DeviceRequested `protobuf:"bytes,172,opt,name=device_requested,json=deviceRequested,proto3,oneof"`
+}
+
+type Event_DeviceDecided struct {
+	DeviceDecided *DeviceDecided `protobuf:"bytes,173,opt,name=device_decided,json=deviceDecided,proto3,oneof"`
+}
+
 func (*Event_ClusterInitialized) isEvent_Kind() {}
 
 func (*Event_TopicRegistered) isEvent_Kind() {}
@@ -1594,6 +1779,18 @@ func (*Event_SharedContentFetched) isEvent_Kind() {}
 func (*Event_SharedContentRevoked) isEvent_Kind() {}
 
 func (*Event_EncryptionKeysEnding) isEvent_Kind() {}
+
+func (*Event_SessionStarted) isEvent_Kind() {}
+
+func (*Event_SessionsEnded) isEvent_Kind() {}
+
+func (*Event_GrantAdvanced) isEvent_Kind() {}
+
+func (*Event_GrantsEnded) isEvent_Kind() {}
+
+func (*Event_DeviceRequested) isEvent_Kind() {}
+
+func (*Event_DeviceDecided) isEvent_Kind() {}
 
 // Caller is the principal behind an event, with what the proposing node knows of its rights and limits. An absent
 // caller is one without rights over what others own, and without limits. A limit of 0 does not apply.
@@ -3932,12 +4129,13 @@ func (x *NodeAdmitted) GetMember() bool {
 	return false
 }
 
-// NodeChanged advances a node's phase, or changes whether it is to vote.
+// NodeChanged advances a node's phase, or changes whether it is to vote or to deliver.
 type NodeChanged struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	Phase         NodePhase              `protobuf:"varint,2,opt,name=phase,proto3,enum=quorumhub.v1.NodePhase" json:"phase,omitempty"`
 	Vote          NodeVote               `protobuf:"varint,3,opt,name=vote,proto3,enum=quorumhub.v1.NodeVote" json:"vote,omitempty"`
+	Drain         NodeDrain              `protobuf:"varint,4,opt,name=drain,proto3,enum=quorumhub.v1.NodeDrain" json:"drain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3991,6 +4189,13 @@ func (x *NodeChanged) GetVote() NodeVote {
 		return x.Vote
 	}
 	return NodeVote_VOTE_UNCHANGED
+}
+
+func (x *NodeChanged) GetDrain() NodeDrain {
+	if x != nil {
+		return x.Drain
+	}
+	return NodeDrain_DRAIN_UNCHANGED
 }
 
 // NodeRunChanged records that a node starts or stops delivering.
@@ -5145,7 +5350,7 @@ func (x *ApiKeyCreated) GetCaller() *Caller {
 	return nil
 }
 
-// ApiKeyRevoked also pauses the subscriptions that the key owns.
+// ApiKeyRevoked also pauses the subscriptions that the key owns, and ends its sessions.
 type ApiKeyRevoked struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Id               string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -5206,7 +5411,7 @@ func (x *ApiKeyRevoked) GetEndSubscriptions() bool {
 	return false
 }
 
-// ApiKeysExpired pauses the subscriptions of API keys that have expired. Keys that have not are ignored.
+// ApiKeysExpired pauses the subscriptions of API keys that have expired, and ends their sessions. Keys that have not are ignored.
 type ApiKeysExpired struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ids           []string               `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
@@ -5501,6 +5706,7 @@ type NonceClaimed struct {
 	Nonce         []byte                 `protobuf:"bytes,1,opt,name=nonce,proto3" json:"nonce,omitempty"`    // 32 bytes: a hash of the scheme, the key and the nonce
 	Until         int64                  `protobuf:"varint,2,opt,name=until,proto3" json:"until,omitempty"`   // Unix nanoseconds after which the request is too old to be accepted
 	Caller        *Caller                `protobuf:"bytes,70,opt,name=caller,proto3" json:"caller,omitempty"` // whose share of the nonces it takes
+	Login         bool                   `protobuf:"varint,71,opt,name=login,proto3" json:"login,omitempty"`  // it is the state of a login, and the caller the network that continues it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5556,6 +5762,577 @@ func (x *NonceClaimed) GetCaller() *Caller {
 	return nil
 }
 
+func (x *NonceClaimed) GetLogin() bool {
+	if x != nil {
+		return x.Login
+	}
+	return false
+}
+
+// SessionStarted records that somebody has logged in. It is ignored if the session is there already.
+type SessionStarted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                // SHA-256 of the secret in the cookie
+	Replaces      []byte                 `protobuf:"bytes,2,opt,name=replaces,proto3" json:"replaces,omitempty"`    // ID of the browser's former session, which ends at the same moment; empty: none
+	Continues     bool                   `protobuf:"varint,3,opt,name=continues,proto3" json:"continues,omitempty"` // the session it replaces goes on under another ID; ignored if it has ended, or is another principal's
+	Principal     string                 `protobuf:"bytes,4,opt,name=principal,proto3" json:"principal,omitempty"`
+	Name          string                 `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`                                    // for people; empty: none
+	Client        string                 `protobuf:"bytes,6,opt,name=client,proto3" json:"client,omitempty"`                                // short description of the browser, for people; empty: none
+	Passed        []*PassedStep          `protobuf:"bytes,7,rep,name=passed,proto3" json:"passed,omitempty"`                                // in order of time
+	Ends          int64                  `protobuf:"varint,8,opt,name=ends,proto3" json:"ends,omitempty"`                                   // Unix nanoseconds
+	SealedWith    uint32                 `protobuf:"fixed32,9,opt,name=sealed_with,json=sealedWith,proto3" json:"sealed_with,omitempty"`    // ID of the sealing key of the cookie; 0: not known
+	MaxSessions   uint32                 `protobuf:"varint,10,opt,name=max_sessions,json=maxSessions,proto3" json:"max_sessions,omitempty"` // of the principal: past it the oldest ends; 0: no limit
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionStarted) Reset() {
+	*x = SessionStarted{}
+	mi := &file_hub_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionStarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionStarted) ProtoMessage() {}
+
+func (x *SessionStarted) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionStarted.ProtoReflect.Descriptor instead.
+func (*SessionStarted) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *SessionStarted) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *SessionStarted) GetReplaces() []byte {
+	if x != nil {
+		return x.Replaces
+	}
+	return nil
+}
+
+func (x *SessionStarted) GetContinues() bool {
+	if x != nil {
+		return x.Continues
+	}
+	return false
+}
+
+func (x *SessionStarted) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *SessionStarted) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SessionStarted) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *SessionStarted) GetPassed() []*PassedStep {
+	if x != nil {
+		return x.Passed
+	}
+	return nil
+}
+
+func (x *SessionStarted) GetEnds() int64 {
+	if x != nil {
+		return x.Ends
+	}
+	return 0
+}
+
+func (x *SessionStarted) GetSealedWith() uint32 {
+	if x != nil {
+		return x.SealedWith
+	}
+	return 0
+}
+
+func (x *SessionStarted) GetMaxSessions() uint32 {
+	if x != nil {
+		return x.MaxSessions
+	}
+	return 0
+}
+
+// PassedStep is a step of a sequence that succeeded.
+type PassedStep struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Authenticator string                 `protobuf:"bytes,1,opt,name=authenticator,proto3" json:"authenticator,omitempty"` // its name in the settings
+	At            int64                  `protobuf:"varint,2,opt,name=at,proto3" json:"at,omitempty"`                      // Unix nanoseconds
+	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`                     // 16 bytes: 8 of a hash of the subject at the identity provider, 8 of the session there, or zeros; empty: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PassedStep) Reset() {
+	*x = PassedStep{}
+	mi := &file_hub_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PassedStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PassedStep) ProtoMessage() {}
+
+func (x *PassedStep) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PassedStep.ProtoReflect.Descriptor instead.
+func (*PassedStep) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *PassedStep) GetAuthenticator() string {
+	if x != nil {
+		return x.Authenticator
+	}
+	return ""
+}
+
+func (x *PassedStep) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *PassedStep) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+// SessionsEnded ends sessions: of the given IDs, of a principal, that have passed a step, or all. Exactly one of these is given.
+type SessionsEnded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ids           [][]byte               `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
+	Principal     string                 `protobuf:"bytes,2,opt,name=principal,proto3" json:"principal,omitempty"`
+	Authenticator string                 `protobuf:"bytes,3,opt,name=authenticator,proto3" json:"authenticator,omitempty"` // that the sessions have passed
+	Key           []byte                 `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`                     // with authenticator: only if the step has this key; 8 zeros in place of a half: any, empty: any
+	All           bool                   `protobuf:"varint,5,opt,name=all,proto3" json:"all,omitempty"`
+	Owner         string                 `protobuf:"bytes,6,opt,name=owner,proto3" json:"owner,omitempty"` // only sessions of this principal; empty: an operator's decision, or the hub's
+	Reason        SessionEnd             `protobuf:"varint,7,opt,name=reason,proto3,enum=quorumhub.v1.SessionEnd" json:"reason,omitempty"`
+	By            string                 `protobuf:"bytes,8,opt,name=by,proto3" json:"by,omitempty"` // principal who decided it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionsEnded) Reset() {
+	*x = SessionsEnded{}
+	mi := &file_hub_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionsEnded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionsEnded) ProtoMessage() {}
+
+func (x *SessionsEnded) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionsEnded.ProtoReflect.Descriptor instead.
+func (*SessionsEnded) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *SessionsEnded) GetIds() [][]byte {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *SessionsEnded) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *SessionsEnded) GetAuthenticator() string {
+	if x != nil {
+		return x.Authenticator
+	}
+	return ""
+}
+
+func (x *SessionsEnded) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *SessionsEnded) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *SessionsEnded) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *SessionsEnded) GetReason() SessionEnd {
+	if x != nil {
+		return x.Reason
+	}
+	return SessionEnd_SESSION_END_UNSPECIFIED
+}
+
+func (x *SessionsEnded) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// GrantAdvanced takes the next tokens of a grant: what a session lets an application or a program have. The tokens before are used up
+// by it. One that was used up already ends the grant: somebody has copied it.
+type GrantAdvanced struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Grant         []byte                 `protobuf:"bytes,1,opt,name=grant,proto3" json:"grant,omitempty"`                               // 16 random bytes
+	Generation    uint32                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`                    // of the token that is used: 0 is the code, which makes the grant
+	Session       []byte                 `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`                           // with generation 0: ID of the session that the grant ends with
+	Client        string                 `protobuf:"bytes,4,opt,name=client,proto3" json:"client,omitempty"`                             // with generation 0: who has it
+	Until         int64                  `protobuf:"varint,5,opt,name=until,proto3" json:"until,omitempty"`                              // with generation 0: Unix nanoseconds after which it ends in any case
+	SealedWith    uint32                 `protobuf:"fixed32,6,opt,name=sealed_with,json=sealedWith,proto3" json:"sealed_with,omitempty"` // ID of the sealing key of its newest token
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrantAdvanced) Reset() {
+	*x = GrantAdvanced{}
+	mi := &file_hub_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrantAdvanced) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrantAdvanced) ProtoMessage() {}
+
+func (x *GrantAdvanced) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrantAdvanced.ProtoReflect.Descriptor instead.
+func (*GrantAdvanced) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *GrantAdvanced) GetGrant() []byte {
+	if x != nil {
+		return x.Grant
+	}
+	return nil
+}
+
+func (x *GrantAdvanced) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *GrantAdvanced) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *GrantAdvanced) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *GrantAdvanced) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *GrantAdvanced) GetSealedWith() uint32 {
+	if x != nil {
+		return x.SealedWith
+	}
+	return 0
+}
+
+// GrantsEnded ends grants. Unknown ones are ignored.
+type GrantsEnded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Grants        [][]byte               `protobuf:"bytes,1,rep,name=grants,proto3" json:"grants,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrantsEnded) Reset() {
+	*x = GrantsEnded{}
+	mi := &file_hub_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrantsEnded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrantsEnded) ProtoMessage() {}
+
+func (x *GrantsEnded) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrantsEnded.ProtoReflect.Descriptor instead.
+func (*GrantsEnded) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *GrantsEnded) GetGrants() [][]byte {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
+// DeviceRequested records that a program without a browser wants a session (RFC 8628), which somebody is to grant it on a page.
+type DeviceRequested struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Device        []byte                 `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`                     // SHA-256 of the device code, which the program keeps
+	UserCode      string                 `protobuf:"bytes,2,opt,name=user_code,json=userCode,proto3" json:"user_code,omitempty"` // what the person types, without its dash
+	Client        string                 `protobuf:"bytes,3,opt,name=client,proto3" json:"client,omitempty"`
+	From          string                 `protobuf:"bytes,4,opt,name=from,proto3" json:"from,omitempty"`       // who asks, for people
+	Network       string                 `protobuf:"bytes,5,opt,name=network,proto3" json:"network,omitempty"` // whose share it takes
+	Until         int64                  `protobuf:"varint,6,opt,name=until,proto3" json:"until,omitempty"`    // Unix nanoseconds
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceRequested) Reset() {
+	*x = DeviceRequested{}
+	mi := &file_hub_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceRequested) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceRequested) ProtoMessage() {}
+
+func (x *DeviceRequested) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceRequested.ProtoReflect.Descriptor instead.
+func (*DeviceRequested) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *DeviceRequested) GetDevice() []byte {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
+func (x *DeviceRequested) GetUserCode() string {
+	if x != nil {
+		return x.UserCode
+	}
+	return ""
+}
+
+func (x *DeviceRequested) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *DeviceRequested) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *DeviceRequested) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *DeviceRequested) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+// DeviceDecided records what a person decided about a program. Of several decisions the first in the log counts.
+type DeviceDecided struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Device        []byte                 `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
+	Denied        bool                   `protobuf:"varint,2,opt,name=denied,proto3" json:"denied,omitempty"`
+	Session       []byte                 `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"` // unless denied: ID of the session that was started for the program
+	Ticket        []byte                 `protobuf:"bytes,4,opt,name=ticket,proto3" json:"ticket,omitempty"`   // unless denied: JSON of what its tokens say
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceDecided) Reset() {
+	*x = DeviceDecided{}
+	mi := &file_hub_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceDecided) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceDecided) ProtoMessage() {}
+
+func (x *DeviceDecided) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceDecided.ProtoReflect.Descriptor instead.
+func (*DeviceDecided) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *DeviceDecided) GetDevice() []byte {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
+func (x *DeviceDecided) GetDenied() bool {
+	if x != nil {
+		return x.Denied
+	}
+	return false
+}
+
+func (x *DeviceDecided) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *DeviceDecided) GetTicket() []byte {
+	if x != nil {
+		return x.Ticket
+	}
+	return nil
+}
+
 // SealingKeyAnnounced announces the next sealing key, to be used once every node holds it. The log knows a key by its
 // ID only; the key itself is never in the log.
 type SealingKeyAnnounced struct {
@@ -5568,7 +6345,7 @@ type SealingKeyAnnounced struct {
 
 func (x *SealingKeyAnnounced) Reset() {
 	*x = SealingKeyAnnounced{}
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5580,7 +6357,7 @@ func (x *SealingKeyAnnounced) String() string {
 func (*SealingKeyAnnounced) ProtoMessage() {}
 
 func (x *SealingKeyAnnounced) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[59]
+	mi := &file_hub_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5593,7 +6370,7 @@ func (x *SealingKeyAnnounced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeyAnnounced.ProtoReflect.Descriptor instead.
 func (*SealingKeyAnnounced) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{59}
+	return file_hub_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *SealingKeyAnnounced) GetKey() string {
@@ -5621,7 +6398,7 @@ type SealingKeySwitched struct {
 
 func (x *SealingKeySwitched) Reset() {
 	*x = SealingKeySwitched{}
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5633,7 +6410,7 @@ func (x *SealingKeySwitched) String() string {
 func (*SealingKeySwitched) ProtoMessage() {}
 
 func (x *SealingKeySwitched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[60]
+	mi := &file_hub_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5646,7 +6423,7 @@ func (x *SealingKeySwitched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeySwitched.ProtoReflect.Descriptor instead.
 func (*SealingKeySwitched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{60}
+	return file_hub_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *SealingKeySwitched) GetKey() string {
@@ -5674,7 +6451,7 @@ type SecretsReencrypted struct {
 
 func (x *SecretsReencrypted) Reset() {
 	*x = SecretsReencrypted{}
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5686,7 +6463,7 @@ func (x *SecretsReencrypted) String() string {
 func (*SecretsReencrypted) ProtoMessage() {}
 
 func (x *SecretsReencrypted) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[61]
+	mi := &file_hub_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5699,7 +6476,7 @@ func (x *SecretsReencrypted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretsReencrypted.ProtoReflect.Descriptor instead.
 func (*SecretsReencrypted) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{61}
+	return file_hub_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *SecretsReencrypted) GetItems() []*SecretsReencrypted_Item {
@@ -5722,7 +6499,7 @@ type SealingKeyRetired struct {
 
 func (x *SealingKeyRetired) Reset() {
 	*x = SealingKeyRetired{}
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5734,7 +6511,7 @@ func (x *SealingKeyRetired) String() string {
 func (*SealingKeyRetired) ProtoMessage() {}
 
 func (x *SealingKeyRetired) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[62]
+	mi := &file_hub_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5747,7 +6524,7 @@ func (x *SealingKeyRetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealingKeyRetired.ProtoReflect.Descriptor instead.
 func (*SealingKeyRetired) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{62}
+	return file_hub_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *SealingKeyRetired) GetKey() string {
@@ -5783,7 +6560,7 @@ type TopicContentSet struct {
 
 func (x *TopicContentSet) Reset() {
 	*x = TopicContentSet{}
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5795,7 +6572,7 @@ func (x *TopicContentSet) String() string {
 func (*TopicContentSet) ProtoMessage() {}
 
 func (x *TopicContentSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[63]
+	mi := &file_hub_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5808,7 +6585,7 @@ func (x *TopicContentSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicContentSet.ProtoReflect.Descriptor instead.
 func (*TopicContentSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{63}
+	return file_hub_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *TopicContentSet) GetTopic() string {
@@ -5848,7 +6625,7 @@ type TopicContent struct {
 
 func (x *TopicContent) Reset() {
 	*x = TopicContent{}
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5860,7 +6637,7 @@ func (x *TopicContent) String() string {
 func (*TopicContent) ProtoMessage() {}
 
 func (x *TopicContent) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[64]
+	mi := &file_hub_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5873,7 +6650,7 @@ func (x *TopicContent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicContent.ProtoReflect.Descriptor instead.
 func (*TopicContent) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{64}
+	return file_hub_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *TopicContent) GetByReference() bool {
@@ -5941,7 +6718,7 @@ type SharedContentFetched struct {
 
 func (x *SharedContentFetched) Reset() {
 	*x = SharedContentFetched{}
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5953,7 +6730,7 @@ func (x *SharedContentFetched) String() string {
 func (*SharedContentFetched) ProtoMessage() {}
 
 func (x *SharedContentFetched) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[65]
+	mi := &file_hub_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5966,7 +6743,7 @@ func (x *SharedContentFetched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SharedContentFetched.ProtoReflect.Descriptor instead.
 func (*SharedContentFetched) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{65}
+	return file_hub_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *SharedContentFetched) GetSubscription() uint64 {
@@ -6030,7 +6807,7 @@ type SharedContentRevoked struct {
 
 func (x *SharedContentRevoked) Reset() {
 	*x = SharedContentRevoked{}
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6042,7 +6819,7 @@ func (x *SharedContentRevoked) String() string {
 func (*SharedContentRevoked) ProtoMessage() {}
 
 func (x *SharedContentRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[66]
+	mi := &file_hub_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6055,7 +6832,7 @@ func (x *SharedContentRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SharedContentRevoked.ProtoReflect.Descriptor instead.
 func (*SharedContentRevoked) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{66}
+	return file_hub_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *SharedContentRevoked) GetTopic() string {
@@ -6089,7 +6866,7 @@ type EncryptionKeysEnding struct {
 
 func (x *EncryptionKeysEnding) Reset() {
 	*x = EncryptionKeysEnding{}
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6101,7 +6878,7 @@ func (x *EncryptionKeysEnding) String() string {
 func (*EncryptionKeysEnding) ProtoMessage() {}
 
 func (x *EncryptionKeysEnding) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[67]
+	mi := &file_hub_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6114,7 +6891,7 @@ func (x *EncryptionKeysEnding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EncryptionKeysEnding.ProtoReflect.Descriptor instead.
 func (*EncryptionKeysEnding) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{67}
+	return file_hub_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *EncryptionKeysEnding) GetKeys() []*EndingKey {
@@ -6137,7 +6914,7 @@ type EndingKey struct {
 
 func (x *EndingKey) Reset() {
 	*x = EndingKey{}
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6149,7 +6926,7 @@ func (x *EndingKey) String() string {
 func (*EndingKey) ProtoMessage() {}
 
 func (x *EndingKey) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[68]
+	mi := &file_hub_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6162,7 +6939,7 @@ func (x *EndingKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndingKey.ProtoReflect.Descriptor instead.
 func (*EndingKey) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{68}
+	return file_hub_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *EndingKey) GetSubscription() uint64 {
@@ -6206,7 +6983,7 @@ type SharedContentRow struct {
 
 func (x *SharedContentRow) Reset() {
 	*x = SharedContentRow{}
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6218,7 +6995,7 @@ func (x *SharedContentRow) String() string {
 func (*SharedContentRow) ProtoMessage() {}
 
 func (x *SharedContentRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[69]
+	mi := &file_hub_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6231,7 +7008,7 @@ func (x *SharedContentRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SharedContentRow.ProtoReflect.Descriptor instead.
 func (*SharedContentRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{69}
+	return file_hub_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *SharedContentRow) GetUsed() uint32 {
@@ -6278,7 +7055,7 @@ type GatewayApplied struct {
 
 func (x *GatewayApplied) Reset() {
 	*x = GatewayApplied{}
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6290,7 +7067,7 @@ func (x *GatewayApplied) String() string {
 func (*GatewayApplied) ProtoMessage() {}
 
 func (x *GatewayApplied) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[70]
+	mi := &file_hub_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6303,7 +7080,7 @@ func (x *GatewayApplied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewayApplied.ProtoReflect.Descriptor instead.
 func (*GatewayApplied) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{70}
+	return file_hub_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *GatewayApplied) GetBlob() []byte {
@@ -6366,7 +7143,7 @@ type GatewayDocument struct {
 
 func (x *GatewayDocument) Reset() {
 	*x = GatewayDocument{}
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6378,7 +7155,7 @@ func (x *GatewayDocument) String() string {
 func (*GatewayDocument) ProtoMessage() {}
 
 func (x *GatewayDocument) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[71]
+	mi := &file_hub_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6391,7 +7168,7 @@ func (x *GatewayDocument) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewayDocument.ProtoReflect.Descriptor instead.
 func (*GatewayDocument) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{71}
+	return file_hub_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *GatewayDocument) GetText() []byte {
@@ -6419,7 +7196,7 @@ type GatewaySecrets struct {
 
 func (x *GatewaySecrets) Reset() {
 	*x = GatewaySecrets{}
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6431,7 +7208,7 @@ func (x *GatewaySecrets) String() string {
 func (*GatewaySecrets) ProtoMessage() {}
 
 func (x *GatewaySecrets) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[72]
+	mi := &file_hub_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6444,7 +7221,7 @@ func (x *GatewaySecrets) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewaySecrets.ProtoReflect.Descriptor instead.
 func (*GatewaySecrets) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{72}
+	return file_hub_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *GatewaySecrets) GetSalt() []byte {
@@ -6474,7 +7251,7 @@ type TopicLifecycle struct {
 
 func (x *TopicLifecycle) Reset() {
 	*x = TopicLifecycle{}
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6486,7 +7263,7 @@ func (x *TopicLifecycle) String() string {
 func (*TopicLifecycle) ProtoMessage() {}
 
 func (x *TopicLifecycle) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[73]
+	mi := &file_hub_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6499,7 +7276,7 @@ func (x *TopicLifecycle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicLifecycle.ProtoReflect.Descriptor instead.
 func (*TopicLifecycle) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{73}
+	return file_hub_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *TopicLifecycle) GetDeprecatedAt() int64 {
@@ -6542,7 +7319,7 @@ type TopicLifecycleSet struct {
 
 func (x *TopicLifecycleSet) Reset() {
 	*x = TopicLifecycleSet{}
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6554,7 +7331,7 @@ func (x *TopicLifecycleSet) String() string {
 func (*TopicLifecycleSet) ProtoMessage() {}
 
 func (x *TopicLifecycleSet) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[74]
+	mi := &file_hub_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6567,7 +7344,7 @@ func (x *TopicLifecycleSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicLifecycleSet.ProtoReflect.Descriptor instead.
 func (*TopicLifecycleSet) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{74}
+	return file_hub_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *TopicLifecycleSet) GetTopic() string {
@@ -6601,7 +7378,7 @@ type TopicsRetired struct {
 
 func (x *TopicsRetired) Reset() {
 	*x = TopicsRetired{}
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6613,7 +7390,7 @@ func (x *TopicsRetired) String() string {
 func (*TopicsRetired) ProtoMessage() {}
 
 func (x *TopicsRetired) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[75]
+	mi := &file_hub_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6626,7 +7403,7 @@ func (x *TopicsRetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicsRetired.ProtoReflect.Descriptor instead.
 func (*TopicsRetired) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{75}
+	return file_hub_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *TopicsRetired) GetTopics() []uint64 {
@@ -6647,7 +7424,7 @@ type LogTrimmed struct {
 
 func (x *LogTrimmed) Reset() {
 	*x = LogTrimmed{}
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6659,7 +7436,7 @@ func (x *LogTrimmed) String() string {
 func (*LogTrimmed) ProtoMessage() {}
 
 func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[76]
+	mi := &file_hub_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6672,7 +7449,7 @@ func (x *LogTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed.ProtoReflect.Descriptor instead.
 func (*LogTrimmed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{76}
+	return file_hub_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *LogTrimmed) GetRanges() []*LogTrimmed_Range {
@@ -6721,7 +7498,7 @@ type MetaRow struct {
 
 func (x *MetaRow) Reset() {
 	*x = MetaRow{}
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6733,7 +7510,7 @@ func (x *MetaRow) String() string {
 func (*MetaRow) ProtoMessage() {}
 
 func (x *MetaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[77]
+	mi := &file_hub_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6746,7 +7523,7 @@ func (x *MetaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetaRow.ProtoReflect.Descriptor instead.
 func (*MetaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{77}
+	return file_hub_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *MetaRow) GetNextGroup() uint64 {
@@ -6928,7 +7705,7 @@ type FormerTokenKey struct {
 
 func (x *FormerTokenKey) Reset() {
 	*x = FormerTokenKey{}
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6940,7 +7717,7 @@ func (x *FormerTokenKey) String() string {
 func (*FormerTokenKey) ProtoMessage() {}
 
 func (x *FormerTokenKey) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[78]
+	mi := &file_hub_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6953,7 +7730,7 @@ func (x *FormerTokenKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormerTokenKey.ProtoReflect.Descriptor instead.
 func (*FormerTokenKey) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{78}
+	return file_hub_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *FormerTokenKey) GetPublic() []byte {
@@ -6981,7 +7758,7 @@ type NodeResumed struct {
 
 func (x *NodeResumed) Reset() {
 	*x = NodeResumed{}
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6993,7 +7770,7 @@ func (x *NodeResumed) String() string {
 func (*NodeResumed) ProtoMessage() {}
 
 func (x *NodeResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[79]
+	mi := &file_hub_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7006,7 +7783,7 @@ func (x *NodeResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeResumed.ProtoReflect.Descriptor instead.
 func (*NodeResumed) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{79}
+	return file_hub_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *NodeResumed) GetNode() string {
@@ -7050,7 +7827,7 @@ type TopicRow struct {
 
 func (x *TopicRow) Reset() {
 	*x = TopicRow{}
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7062,7 +7839,7 @@ func (x *TopicRow) String() string {
 func (*TopicRow) ProtoMessage() {}
 
 func (x *TopicRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[80]
+	mi := &file_hub_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7075,7 +7852,7 @@ func (x *TopicRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicRow.ProtoReflect.Descriptor instead.
 func (*TopicRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{80}
+	return file_hub_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *TopicRow) GetId() uint64 {
@@ -7225,7 +8002,7 @@ type StoredBytes struct {
 
 func (x *StoredBytes) Reset() {
 	*x = StoredBytes{}
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7237,7 +8014,7 @@ func (x *StoredBytes) String() string {
 func (*StoredBytes) ProtoMessage() {}
 
 func (x *StoredBytes) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[81]
+	mi := &file_hub_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7250,7 +8027,7 @@ func (x *StoredBytes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredBytes.ProtoReflect.Descriptor instead.
 func (*StoredBytes) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{81}
+	return file_hub_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *StoredBytes) GetTotal() uint64 {
@@ -7323,7 +8100,7 @@ type SubscriptionRow struct {
 
 func (x *SubscriptionRow) Reset() {
 	*x = SubscriptionRow{}
-	mi := &file_hub_proto_msgTypes[82]
+	mi := &file_hub_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7335,7 +8112,7 @@ func (x *SubscriptionRow) String() string {
 func (*SubscriptionRow) ProtoMessage() {}
 
 func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[82]
+	mi := &file_hub_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7348,7 +8125,7 @@ func (x *SubscriptionRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriptionRow.ProtoReflect.Descriptor instead.
 func (*SubscriptionRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{82}
+	return file_hub_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *SubscriptionRow) GetId() uint64 {
@@ -7559,7 +8336,7 @@ type GroupRow struct {
 
 func (x *GroupRow) Reset() {
 	*x = GroupRow{}
-	mi := &file_hub_proto_msgTypes[83]
+	mi := &file_hub_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7571,7 +8348,7 @@ func (x *GroupRow) String() string {
 func (*GroupRow) ProtoMessage() {}
 
 func (x *GroupRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[83]
+	mi := &file_hub_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7584,7 +8361,7 @@ func (x *GroupRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupRow.ProtoReflect.Descriptor instead.
 func (*GroupRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{83}
+	return file_hub_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *GroupRow) GetId() uint64 {
@@ -7668,7 +8445,7 @@ type CursorRow struct {
 
 func (x *CursorRow) Reset() {
 	*x = CursorRow{}
-	mi := &file_hub_proto_msgTypes[84]
+	mi := &file_hub_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7680,7 +8457,7 @@ func (x *CursorRow) String() string {
 func (*CursorRow) ProtoMessage() {}
 
 func (x *CursorRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[84]
+	mi := &file_hub_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7693,7 +8470,7 @@ func (x *CursorRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CursorRow.ProtoReflect.Descriptor instead.
 func (*CursorRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{84}
+	return file_hub_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *CursorRow) GetCursor() *Cursor {
@@ -7729,7 +8506,7 @@ type RequestRow struct {
 
 func (x *RequestRow) Reset() {
 	*x = RequestRow{}
-	mi := &file_hub_proto_msgTypes[85]
+	mi := &file_hub_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7741,7 +8518,7 @@ func (x *RequestRow) String() string {
 func (*RequestRow) ProtoMessage() {}
 
 func (x *RequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[85]
+	mi := &file_hub_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7754,7 +8531,7 @@ func (x *RequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestRow.ProtoReflect.Descriptor instead.
 func (*RequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{85}
+	return file_hub_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *RequestRow) GetId() uint64 {
@@ -7801,13 +8578,14 @@ type FailedRequestRow struct {
 	Attempts      uint32                 `protobuf:"varint,11,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	RequestedAt   int64                  `protobuf:"varint,12,opt,name=requested_at,json=requestedAt,proto3" json:"requested_at,omitempty"`
 	SettledAt     int64                  `protobuf:"varint,13,opt,name=settled_at,json=settledAt,proto3" json:"settled_at,omitempty"`
+	Asked         *SubscriptionRequested `protobuf:"bytes,150,opt,name=asked,proto3" json:"asked,omitempty"` // the request, so that it can be made again; absent: not kept
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FailedRequestRow) Reset() {
 	*x = FailedRequestRow{}
-	mi := &file_hub_proto_msgTypes[86]
+	mi := &file_hub_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7819,7 +8597,7 @@ func (x *FailedRequestRow) String() string {
 func (*FailedRequestRow) ProtoMessage() {}
 
 func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[86]
+	mi := &file_hub_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7832,7 +8610,7 @@ func (x *FailedRequestRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedRequestRow.ProtoReflect.Descriptor instead.
 func (*FailedRequestRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{86}
+	return file_hub_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *FailedRequestRow) GetNumber() uint64 {
@@ -7926,6 +8704,13 @@ func (x *FailedRequestRow) GetSettledAt() int64 {
 	return 0
 }
 
+func (x *FailedRequestRow) GetAsked() *SubscriptionRequested {
+	if x != nil {
+		return x.Asked
+	}
+	return nil
+}
+
 type DeadLetterRow struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Id             uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -7952,7 +8737,7 @@ type DeadLetterRow struct {
 
 func (x *DeadLetterRow) Reset() {
 	*x = DeadLetterRow{}
-	mi := &file_hub_proto_msgTypes[87]
+	mi := &file_hub_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7964,7 +8749,7 @@ func (x *DeadLetterRow) String() string {
 func (*DeadLetterRow) ProtoMessage() {}
 
 func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[87]
+	mi := &file_hub_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7977,7 +8762,7 @@ func (x *DeadLetterRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterRow.ProtoReflect.Descriptor instead.
 func (*DeadLetterRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{87}
+	return file_hub_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *DeadLetterRow) GetId() uint64 {
@@ -8119,7 +8904,7 @@ type PendingBlobRow struct {
 
 func (x *PendingBlobRow) Reset() {
 	*x = PendingBlobRow{}
-	mi := &file_hub_proto_msgTypes[88]
+	mi := &file_hub_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8131,7 +8916,7 @@ func (x *PendingBlobRow) String() string {
 func (*PendingBlobRow) ProtoMessage() {}
 
 func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[88]
+	mi := &file_hub_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8144,7 +8929,7 @@ func (x *PendingBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PendingBlobRow.ProtoReflect.Descriptor instead.
 func (*PendingBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{88}
+	return file_hub_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *PendingBlobRow) GetParts() []uint64 {
@@ -8188,7 +8973,7 @@ type MessageBlobRow struct {
 
 func (x *MessageBlobRow) Reset() {
 	*x = MessageBlobRow{}
-	mi := &file_hub_proto_msgTypes[89]
+	mi := &file_hub_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8200,7 +8985,7 @@ func (x *MessageBlobRow) String() string {
 func (*MessageBlobRow) ProtoMessage() {}
 
 func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[89]
+	mi := &file_hub_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8213,7 +8998,7 @@ func (x *MessageBlobRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageBlobRow.ProtoReflect.Descriptor instead.
 func (*MessageBlobRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{89}
+	return file_hub_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *MessageBlobRow) GetTopic() uint64 {
@@ -8255,13 +9040,14 @@ type NodeRow struct {
 	Stopping      bool                   `protobuf:"varint,7,opt,name=stopping,proto3" json:"stopping,omitempty"`
 	Since         int64                  `protobuf:"varint,8,opt,name=since,proto3" json:"since,omitempty"` // Unix nanoseconds when the phase began
 	Urls          []string               `protobuf:"bytes,9,rep,name=urls,proto3" json:"urls,omitempty"`    // under which clients reach it; removed nodes keep theirs
+	Drained       bool                   `protobuf:"varint,10,opt,name=drained,proto3" json:"drained,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NodeRow) Reset() {
 	*x = NodeRow{}
-	mi := &file_hub_proto_msgTypes[90]
+	mi := &file_hub_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8273,7 +9059,7 @@ func (x *NodeRow) String() string {
 func (*NodeRow) ProtoMessage() {}
 
 func (x *NodeRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[90]
+	mi := &file_hub_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8286,7 +9072,7 @@ func (x *NodeRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRow.ProtoReflect.Descriptor instead.
 func (*NodeRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{90}
+	return file_hub_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *NodeRow) GetNode() string {
@@ -8352,6 +9138,13 @@ func (x *NodeRow) GetUrls() []string {
 	return nil
 }
 
+func (x *NodeRow) GetDrained() bool {
+	if x != nil {
+		return x.Drained
+	}
+	return false
+}
+
 type IdempotencyRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         uint64                 `protobuf:"varint,1,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -8367,7 +9160,7 @@ type IdempotencyRow struct {
 
 func (x *IdempotencyRow) Reset() {
 	*x = IdempotencyRow{}
-	mi := &file_hub_proto_msgTypes[91]
+	mi := &file_hub_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8379,7 +9172,7 @@ func (x *IdempotencyRow) String() string {
 func (*IdempotencyRow) ProtoMessage() {}
 
 func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[91]
+	mi := &file_hub_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8392,7 +9185,7 @@ func (x *IdempotencyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyRow.ProtoReflect.Descriptor instead.
 func (*IdempotencyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{91}
+	return file_hub_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *IdempotencyRow) GetTopic() uint64 {
@@ -8455,7 +9248,7 @@ type ApiKeyRow struct {
 
 func (x *ApiKeyRow) Reset() {
 	*x = ApiKeyRow{}
-	mi := &file_hub_proto_msgTypes[92]
+	mi := &file_hub_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8467,7 +9260,7 @@ func (x *ApiKeyRow) String() string {
 func (*ApiKeyRow) ProtoMessage() {}
 
 func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[92]
+	mi := &file_hub_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8480,7 +9273,7 @@ func (x *ApiKeyRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyRow.ProtoReflect.Descriptor instead.
 func (*ApiKeyRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{92}
+	return file_hub_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *ApiKeyRow) GetKey() *ApiKeyCreated {
@@ -8514,7 +9307,7 @@ type AccessRuleRow struct {
 
 func (x *AccessRuleRow) Reset() {
 	*x = AccessRuleRow{}
-	mi := &file_hub_proto_msgTypes[93]
+	mi := &file_hub_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8526,7 +9319,7 @@ func (x *AccessRuleRow) String() string {
 func (*AccessRuleRow) ProtoMessage() {}
 
 func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[93]
+	mi := &file_hub_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8539,7 +9332,7 @@ func (x *AccessRuleRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRuleRow.ProtoReflect.Descriptor instead.
 func (*AccessRuleRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{93}
+	return file_hub_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *AccessRuleRow) GetRule() *AccessRuleSet {
@@ -8566,7 +9359,7 @@ type QuotaRow struct {
 
 func (x *QuotaRow) Reset() {
 	*x = QuotaRow{}
-	mi := &file_hub_proto_msgTypes[94]
+	mi := &file_hub_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8578,7 +9371,7 @@ func (x *QuotaRow) String() string {
 func (*QuotaRow) ProtoMessage() {}
 
 func (x *QuotaRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[94]
+	mi := &file_hub_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8591,7 +9384,7 @@ func (x *QuotaRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaRow.ProtoReflect.Descriptor instead.
 func (*QuotaRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{94}
+	return file_hub_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *QuotaRow) GetSet() *QuotaSet {
@@ -8621,7 +9414,7 @@ type PrincipalRow struct {
 
 func (x *PrincipalRow) Reset() {
 	*x = PrincipalRow{}
-	mi := &file_hub_proto_msgTypes[95]
+	mi := &file_hub_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8633,7 +9426,7 @@ func (x *PrincipalRow) String() string {
 func (*PrincipalRow) ProtoMessage() {}
 
 func (x *PrincipalRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[95]
+	mi := &file_hub_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8646,7 +9439,7 @@ func (x *PrincipalRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrincipalRow.ProtoReflect.Descriptor instead.
 func (*PrincipalRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{95}
+	return file_hub_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *PrincipalRow) GetOwner() string {
@@ -8680,15 +9473,16 @@ func (x *PrincipalRow) GetDroppedLetters() uint64 {
 type NonceRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Until         int64                  `protobuf:"varint,1,opt,name=until,proto3" json:"until,omitempty"`
-	Owner         string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"` // principal; empty: none
-	At            int64                  `protobuf:"varint,3,opt,name=at,proto3" json:"at,omitempty"`      // when it was claimed
+	Owner         string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`  // principal; empty: none
+	At            int64                  `protobuf:"varint,3,opt,name=at,proto3" json:"at,omitempty"`       // when it was claimed
+	Login         bool                   `protobuf:"varint,4,opt,name=login,proto3" json:"login,omitempty"` // as in NonceClaimed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NonceRow) Reset() {
 	*x = NonceRow{}
-	mi := &file_hub_proto_msgTypes[96]
+	mi := &file_hub_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8700,7 +9494,7 @@ func (x *NonceRow) String() string {
 func (*NonceRow) ProtoMessage() {}
 
 func (x *NonceRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[96]
+	mi := &file_hub_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8713,7 +9507,7 @@ func (x *NonceRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NonceRow.ProtoReflect.Descriptor instead.
 func (*NonceRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{96}
+	return file_hub_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *NonceRow) GetUntil() int64 {
@@ -8737,6 +9531,314 @@ func (x *NonceRow) GetAt() int64 {
 	return 0
 }
 
+func (x *NonceRow) GetLogin() bool {
+	if x != nil {
+		return x.Login
+	}
+	return false
+}
+
+// SessionRow is a session. Its ID is in the key.
+type SessionRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Principal     string                 `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Client        string                 `protobuf:"bytes,3,opt,name=client,proto3" json:"client,omitempty"`
+	Passed        []*PassedStep          `protobuf:"bytes,4,rep,name=passed,proto3" json:"passed,omitempty"`
+	Started       int64                  `protobuf:"varint,5,opt,name=started,proto3" json:"started,omitempty"` // Unix nanoseconds: the login
+	Ends          int64                  `protobuf:"varint,6,opt,name=ends,proto3" json:"ends,omitempty"`
+	SealedWith    uint32                 `protobuf:"fixed32,7,opt,name=sealed_with,json=sealedWith,proto3" json:"sealed_with,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionRow) Reset() {
+	*x = SessionRow{}
+	mi := &file_hub_proto_msgTypes[104]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionRow) ProtoMessage() {}
+
+func (x *SessionRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[104]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionRow.ProtoReflect.Descriptor instead.
+func (*SessionRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{104}
+}
+
+func (x *SessionRow) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *SessionRow) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SessionRow) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *SessionRow) GetPassed() []*PassedStep {
+	if x != nil {
+		return x.Passed
+	}
+	return nil
+}
+
+func (x *SessionRow) GetStarted() int64 {
+	if x != nil {
+		return x.Started
+	}
+	return 0
+}
+
+func (x *SessionRow) GetEnds() int64 {
+	if x != nil {
+		return x.Ends
+	}
+	return 0
+}
+
+func (x *SessionRow) GetSealedWith() uint32 {
+	if x != nil {
+		return x.SealedWith
+	}
+	return 0
+}
+
+type GrantRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       []byte                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	Client        string                 `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`
+	Generation    uint32                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"` // of the newest token
+	Until         int64                  `protobuf:"varint,4,opt,name=until,proto3" json:"until,omitempty"`
+	Ended         bool                   `protobuf:"varint,5,opt,name=ended,proto3" json:"ended,omitempty"` // kept so that no token begins it again
+	SealedWith    uint32                 `protobuf:"fixed32,6,opt,name=sealed_with,json=sealedWith,proto3" json:"sealed_with,omitempty"`
+	At            int64                  `protobuf:"varint,7,opt,name=at,proto3" json:"at,omitempty"` // when it was made
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrantRow) Reset() {
+	*x = GrantRow{}
+	mi := &file_hub_proto_msgTypes[105]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrantRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrantRow) ProtoMessage() {}
+
+func (x *GrantRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[105]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrantRow.ProtoReflect.Descriptor instead.
+func (*GrantRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{105}
+}
+
+func (x *GrantRow) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *GrantRow) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *GrantRow) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *GrantRow) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *GrantRow) GetEnded() bool {
+	if x != nil {
+		return x.Ended
+	}
+	return false
+}
+
+func (x *GrantRow) GetSealedWith() uint32 {
+	if x != nil {
+		return x.SealedWith
+	}
+	return 0
+}
+
+func (x *GrantRow) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+type DeviceRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	UserCode      string                 `protobuf:"bytes,1,opt,name=user_code,json=userCode,proto3" json:"user_code,omitempty"`
+	Client        string                 `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`
+	From          string                 `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
+	Network       string                 `protobuf:"bytes,4,opt,name=network,proto3" json:"network,omitempty"`
+	Until         int64                  `protobuf:"varint,5,opt,name=until,proto3" json:"until,omitempty"`
+	At            int64                  `protobuf:"varint,6,opt,name=at,proto3" json:"at,omitempty"` // when it was requested
+	Decided       bool                   `protobuf:"varint,7,opt,name=decided,proto3" json:"decided,omitempty"`
+	Denied        bool                   `protobuf:"varint,8,opt,name=denied,proto3" json:"denied,omitempty"`
+	Session       []byte                 `protobuf:"bytes,9,opt,name=session,proto3" json:"session,omitempty"`
+	Ticket        []byte                 `protobuf:"bytes,10,opt,name=ticket,proto3" json:"ticket,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceRow) Reset() {
+	*x = DeviceRow{}
+	mi := &file_hub_proto_msgTypes[106]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceRow) ProtoMessage() {}
+
+func (x *DeviceRow) ProtoReflect() protoreflect.Message {
+	mi := &file_hub_proto_msgTypes[106]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceRow.ProtoReflect.Descriptor instead.
+func (*DeviceRow) Descriptor() ([]byte, []int) {
+	return file_hub_proto_rawDescGZIP(), []int{106}
+}
+
+func (x *DeviceRow) GetUserCode() string {
+	if x != nil {
+		return x.UserCode
+	}
+	return ""
+}
+
+func (x *DeviceRow) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *DeviceRow) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *DeviceRow) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *DeviceRow) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *DeviceRow) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *DeviceRow) GetDecided() bool {
+	if x != nil {
+		return x.Decided
+	}
+	return false
+}
+
+func (x *DeviceRow) GetDenied() bool {
+	if x != nil {
+		return x.Denied
+	}
+	return false
+}
+
+func (x *DeviceRow) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *DeviceRow) GetTicket() []byte {
+	if x != nil {
+		return x.Ticket
+	}
+	return nil
+}
+
 // OriginRow remembers the results of an origin's last batches.
 type OriginRow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -8749,7 +9851,7 @@ type OriginRow struct {
 
 func (x *OriginRow) Reset() {
 	*x = OriginRow{}
-	mi := &file_hub_proto_msgTypes[97]
+	mi := &file_hub_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8761,7 +9863,7 @@ func (x *OriginRow) String() string {
 func (*OriginRow) ProtoMessage() {}
 
 func (x *OriginRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[97]
+	mi := &file_hub_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8774,7 +9876,7 @@ func (x *OriginRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginRow.ProtoReflect.Descriptor instead.
 func (*OriginRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{97}
+	return file_hub_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *OriginRow) GetOrigin() string {
@@ -8808,7 +9910,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_hub_proto_msgTypes[98]
+	mi := &file_hub_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8820,7 +9922,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[98]
+	mi := &file_hub_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8833,7 +9935,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{98}
+	return file_hub_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *BatchResult) GetSeq() uint64 {
@@ -8859,7 +9961,7 @@ type ProposalResult struct {
 
 func (x *ProposalResult) Reset() {
 	*x = ProposalResult{}
-	mi := &file_hub_proto_msgTypes[99]
+	mi := &file_hub_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8871,7 +9973,7 @@ func (x *ProposalResult) String() string {
 func (*ProposalResult) ProtoMessage() {}
 
 func (x *ProposalResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[99]
+	mi := &file_hub_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8884,7 +9986,7 @@ func (x *ProposalResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalResult.ProtoReflect.Descriptor instead.
 func (*ProposalResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{99}
+	return file_hub_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *ProposalResult) GetEvents() []*EventResult {
@@ -8906,7 +10008,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_hub_proto_msgTypes[100]
+	mi := &file_hub_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8918,7 +10020,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[100]
+	mi := &file_hub_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8931,7 +10033,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{100}
+	return file_hub_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *EventResult) GetCode() uint32 {
@@ -8972,7 +10074,7 @@ type CallbackCredentialsRow struct {
 
 func (x *CallbackCredentialsRow) Reset() {
 	*x = CallbackCredentialsRow{}
-	mi := &file_hub_proto_msgTypes[101]
+	mi := &file_hub_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8984,7 +10086,7 @@ func (x *CallbackCredentialsRow) String() string {
 func (*CallbackCredentialsRow) ProtoMessage() {}
 
 func (x *CallbackCredentialsRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[101]
+	mi := &file_hub_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8997,7 +10099,7 @@ func (x *CallbackCredentialsRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallbackCredentialsRow.ProtoReflect.Descriptor instead.
 func (*CallbackCredentialsRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{101}
+	return file_hub_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *CallbackCredentialsRow) GetSet() *CallbackCredentialsSet {
@@ -9027,7 +10129,7 @@ type GatewayRow struct {
 
 func (x *GatewayRow) Reset() {
 	*x = GatewayRow{}
-	mi := &file_hub_proto_msgTypes[102]
+	mi := &file_hub_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9039,7 +10141,7 @@ func (x *GatewayRow) String() string {
 func (*GatewayRow) ProtoMessage() {}
 
 func (x *GatewayRow) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[102]
+	mi := &file_hub_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9052,7 +10154,7 @@ func (x *GatewayRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewayRow.ProtoReflect.Descriptor instead.
 func (*GatewayRow) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{102}
+	return file_hub_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *GatewayRow) GetApplied() *GatewayApplied {
@@ -9093,7 +10195,7 @@ type BatchPublished_Item struct {
 
 func (x *BatchPublished_Item) Reset() {
 	*x = BatchPublished_Item{}
-	mi := &file_hub_proto_msgTypes[103]
+	mi := &file_hub_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9105,7 +10207,7 @@ func (x *BatchPublished_Item) String() string {
 func (*BatchPublished_Item) ProtoMessage() {}
 
 func (x *BatchPublished_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[103]
+	mi := &file_hub_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9149,7 +10251,7 @@ type SecretsReencrypted_Item struct {
 
 func (x *SecretsReencrypted_Item) Reset() {
 	*x = SecretsReencrypted_Item{}
-	mi := &file_hub_proto_msgTypes[104]
+	mi := &file_hub_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9161,7 +10263,7 @@ func (x *SecretsReencrypted_Item) String() string {
 func (*SecretsReencrypted_Item) ProtoMessage() {}
 
 func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[104]
+	mi := &file_hub_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9174,7 +10276,7 @@ func (x *SecretsReencrypted_Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretsReencrypted_Item.ProtoReflect.Descriptor instead.
 func (*SecretsReencrypted_Item) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{61, 0}
+	return file_hub_proto_rawDescGZIP(), []int{68, 0}
 }
 
 func (x *SecretsReencrypted_Item) GetSubscription() uint64 {
@@ -9229,7 +10331,7 @@ type GatewayDocument_File struct {
 
 func (x *GatewayDocument_File) Reset() {
 	*x = GatewayDocument_File{}
-	mi := &file_hub_proto_msgTypes[105]
+	mi := &file_hub_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9241,7 +10343,7 @@ func (x *GatewayDocument_File) String() string {
 func (*GatewayDocument_File) ProtoMessage() {}
 
 func (x *GatewayDocument_File) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[105]
+	mi := &file_hub_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9254,7 +10356,7 @@ func (x *GatewayDocument_File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewayDocument_File.ProtoReflect.Descriptor instead.
 func (*GatewayDocument_File) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{71, 0}
+	return file_hub_proto_rawDescGZIP(), []int{78, 0}
 }
 
 func (x *GatewayDocument_File) GetName() string {
@@ -9281,7 +10383,7 @@ type GatewaySecrets_Secret struct {
 
 func (x *GatewaySecrets_Secret) Reset() {
 	*x = GatewaySecrets_Secret{}
-	mi := &file_hub_proto_msgTypes[106]
+	mi := &file_hub_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9293,7 +10395,7 @@ func (x *GatewaySecrets_Secret) String() string {
 func (*GatewaySecrets_Secret) ProtoMessage() {}
 
 func (x *GatewaySecrets_Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[106]
+	mi := &file_hub_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9306,7 +10408,7 @@ func (x *GatewaySecrets_Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewaySecrets_Secret.ProtoReflect.Descriptor instead.
 func (*GatewaySecrets_Secret) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{72, 0}
+	return file_hub_proto_rawDescGZIP(), []int{79, 0}
 }
 
 func (x *GatewaySecrets_Secret) GetName() string {
@@ -9333,7 +10435,7 @@ type LogTrimmed_Range struct {
 
 func (x *LogTrimmed_Range) Reset() {
 	*x = LogTrimmed_Range{}
-	mi := &file_hub_proto_msgTypes[107]
+	mi := &file_hub_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9345,7 +10447,7 @@ func (x *LogTrimmed_Range) String() string {
 func (*LogTrimmed_Range) ProtoMessage() {}
 
 func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
-	mi := &file_hub_proto_msgTypes[107]
+	mi := &file_hub_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9358,7 +10460,7 @@ func (x *LogTrimmed_Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogTrimmed_Range.ProtoReflect.Descriptor instead.
 func (*LogTrimmed_Range) Descriptor() ([]byte, []int) {
-	return file_hub_proto_rawDescGZIP(), []int{76, 0}
+	return file_hub_proto_rawDescGZIP(), []int{83, 0}
 }
 
 func (x *LogTrimmed_Range) GetTopic() uint64 {
@@ -9388,7 +10490,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x124\n" +
 	"\tproposals\x18\x03 \x03(\v2\x16.quorumhub.v1.ProposalR\tproposals\"7\n" +
 	"\bProposal\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\x87\"\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.quorumhub.v1.EventR\x06events\"\xb4%\n" +
 	"\x05Event\x12S\n" +
 	"\x13cluster_initialized\x18\x01 \x01(\v2 .quorumhub.v1.ClusterInitializedH\x00R\x12clusterInitialized\x12J\n" +
 	"\x10topic_registered\x18\x02 \x01(\v2\x1d.quorumhub.v1.TopicRegisteredH\x00R\x0ftopicRegistered\x12P\n" +
@@ -9447,7 +10549,13 @@ const file_hub_proto_rawDesc = "" +
 	"\x11topic_content_set\x18\x8c\x01 \x01(\v2\x1d.quorumhub.v1.TopicContentSetH\x00R\x0ftopicContentSet\x12[\n" +
 	"\x16shared_content_fetched\x18\x8d\x01 \x01(\v2\".quorumhub.v1.SharedContentFetchedH\x00R\x14sharedContentFetched\x12[\n" +
 	"\x16shared_content_revoked\x18\x8e\x01 \x01(\v2\".quorumhub.v1.SharedContentRevokedH\x00R\x14sharedContentRevoked\x12[\n" +
-	"\x16encryption_keys_ending\x18\x8f\x01 \x01(\v2\".quorumhub.v1.EncryptionKeysEndingH\x00R\x14encryptionKeysEndingB\x06\n" +
+	"\x16encryption_keys_ending\x18\x8f\x01 \x01(\v2\".quorumhub.v1.EncryptionKeysEndingH\x00R\x14encryptionKeysEnding\x12H\n" +
+	"\x0fsession_started\x18\x96\x01 \x01(\v2\x1c.quorumhub.v1.SessionStartedH\x00R\x0esessionStarted\x12E\n" +
+	"\x0esessions_ended\x18\x97\x01 \x01(\v2\x1b.quorumhub.v1.SessionsEndedH\x00R\rsessionsEnded\x12E\n" +
+	"\x0egrant_advanced\x18\xaa\x01 \x01(\v2\x1b.quorumhub.v1.GrantAdvancedH\x00R\rgrantAdvanced\x12?\n" +
+	"\fgrants_ended\x18\xab\x01 \x01(\v2\x19.quorumhub.v1.GrantsEndedH\x00R\vgrantsEnded\x12K\n" +
+	"\x10device_requested\x18\xac\x01 \x01(\v2\x1d.quorumhub.v1.DeviceRequestedH\x00R\x0fdeviceRequested\x12E\n" +
+	"\x0edevice_decided\x18\xad\x01 \x01(\v2\x1b.quorumhub.v1.DeviceDecidedH\x00R\rdeviceDecidedB\x06\n" +
 	"\x04kind\"\x85\x03\n" +
 	"\x06Caller\x12\x1c\n" +
 	"\tprincipal\x18\x01 \x01(\tR\tprincipal\x12\x1a\n" +
@@ -9649,11 +10757,12 @@ const file_hub_proto_rawDesc = "" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x14\n" +
 	"\x05voter\x18\x04 \x01(\bR\x05voter\x12\x16\n" +
-	"\x06member\x18\x05 \x01(\bR\x06member\"|\n" +
+	"\x06member\x18\x05 \x01(\bR\x06member\"\xab\x01\n" +
 	"\vNodeChanged\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12-\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x17.quorumhub.v1.NodePhaseR\x05phase\x12*\n" +
-	"\x04vote\x18\x03 \x01(\x0e2\x16.quorumhub.v1.NodeVoteR\x04vote\"a\n" +
+	"\x04vote\x18\x03 \x01(\x0e2\x16.quorumhub.v1.NodeVoteR\x04vote\x12-\n" +
+	"\x05drain\x18\x04 \x01(\x0e2\x17.quorumhub.v1.NodeDrainR\x05drain\"a\n" +
 	"\x0eNodeRunChanged\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04boot\x18\x02 \x01(\tR\x04boot\x12'\n" +
@@ -9769,11 +10878,63 @@ const file_hub_proto_rawDesc = "" +
 	"\x16_max_dead_letter_bytes\"2\n" +
 	"\fQuotaRemoved\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
-	"\x02by\x18\x02 \x01(\tR\x02by\"h\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"~\n" +
 	"\fNonceClaimed\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12\x14\n" +
 	"\x05until\x18\x02 \x01(\x03R\x05until\x12,\n" +
-	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\"7\n" +
+	"\x06caller\x18F \x01(\v2\x14.quorumhub.v1.CallerR\x06caller\x12\x14\n" +
+	"\x05login\x18G \x01(\bR\x05login\"\xae\x02\n" +
+	"\x0eSessionStarted\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x1a\n" +
+	"\breplaces\x18\x02 \x01(\fR\breplaces\x12\x1c\n" +
+	"\tcontinues\x18\x03 \x01(\bR\tcontinues\x12\x1c\n" +
+	"\tprincipal\x18\x04 \x01(\tR\tprincipal\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\x12\x16\n" +
+	"\x06client\x18\x06 \x01(\tR\x06client\x120\n" +
+	"\x06passed\x18\a \x03(\v2\x18.quorumhub.v1.PassedStepR\x06passed\x12\x12\n" +
+	"\x04ends\x18\b \x01(\x03R\x04ends\x12\x1f\n" +
+	"\vsealed_with\x18\t \x01(\aR\n" +
+	"sealedWith\x12!\n" +
+	"\fmax_sessions\x18\n" +
+	" \x01(\rR\vmaxSessions\"T\n" +
+	"\n" +
+	"PassedStep\x12$\n" +
+	"\rauthenticator\x18\x01 \x01(\tR\rauthenticator\x12\x0e\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\fR\x03key\"\xe1\x01\n" +
+	"\rSessionsEnded\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\fR\x03ids\x12\x1c\n" +
+	"\tprincipal\x18\x02 \x01(\tR\tprincipal\x12$\n" +
+	"\rauthenticator\x18\x03 \x01(\tR\rauthenticator\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\fR\x03key\x12\x10\n" +
+	"\x03all\x18\x05 \x01(\bR\x03all\x12\x14\n" +
+	"\x05owner\x18\x06 \x01(\tR\x05owner\x120\n" +
+	"\x06reason\x18\a \x01(\x0e2\x18.quorumhub.v1.SessionEndR\x06reason\x12\x0e\n" +
+	"\x02by\x18\b \x01(\tR\x02by\"\xae\x01\n" +
+	"\rGrantAdvanced\x12\x14\n" +
+	"\x05grant\x18\x01 \x01(\fR\x05grant\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\rR\n" +
+	"generation\x12\x18\n" +
+	"\asession\x18\x03 \x01(\fR\asession\x12\x16\n" +
+	"\x06client\x18\x04 \x01(\tR\x06client\x12\x14\n" +
+	"\x05until\x18\x05 \x01(\x03R\x05until\x12\x1f\n" +
+	"\vsealed_with\x18\x06 \x01(\aR\n" +
+	"sealedWith\"%\n" +
+	"\vGrantsEnded\x12\x16\n" +
+	"\x06grants\x18\x01 \x03(\fR\x06grants\"\xa2\x01\n" +
+	"\x0fDeviceRequested\x12\x16\n" +
+	"\x06device\x18\x01 \x01(\fR\x06device\x12\x1b\n" +
+	"\tuser_code\x18\x02 \x01(\tR\buserCode\x12\x16\n" +
+	"\x06client\x18\x03 \x01(\tR\x06client\x12\x12\n" +
+	"\x04from\x18\x04 \x01(\tR\x04from\x12\x18\n" +
+	"\anetwork\x18\x05 \x01(\tR\anetwork\x12\x14\n" +
+	"\x05until\x18\x06 \x01(\x03R\x05until\"q\n" +
+	"\rDeviceDecided\x12\x16\n" +
+	"\x06device\x18\x01 \x01(\fR\x06device\x12\x16\n" +
+	"\x06denied\x18\x02 \x01(\bR\x06denied\x12\x18\n" +
+	"\asession\x18\x03 \x01(\fR\asession\x12\x16\n" +
+	"\x06ticket\x18\x04 \x01(\fR\x06ticket\"7\n" +
 	"\x13SealingKeyAnnounced\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\"<\n" +
@@ -9988,7 +11149,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12=\n" +
 	"\arequest\x18\x02 \x01(\v2#.quorumhub.v1.SubscriptionRequestedR\arequest\x12!\n" +
 	"\frequested_at\x18\x03 \x01(\x03R\vrequestedAt\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x82\x03\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xbe\x03\n" +
 	"\x10FailedRequestRow\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\x04R\arequest\x12&\n" +
@@ -10004,7 +11165,8 @@ const file_hub_proto_rawDesc = "" +
 	"\battempts\x18\v \x01(\rR\battempts\x12!\n" +
 	"\frequested_at\x18\f \x01(\x03R\vrequestedAt\x12\x1d\n" +
 	"\n" +
-	"settled_at\x18\r \x01(\x03R\tsettledAt\"\x83\x04\n" +
+	"settled_at\x18\r \x01(\x03R\tsettledAt\x12:\n" +
+	"\x05asked\x18\x96\x01 \x01(\v2#.quorumhub.v1.SubscriptionRequestedR\x05asked\"\x83\x04\n" +
 	"\rDeadLetterRow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\"\n" +
 	"\fsubscription\x18\x02 \x01(\x04R\fsubscription\x12\x14\n" +
@@ -10037,7 +11199,7 @@ const file_hub_proto_rawDesc = "" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1d\n" +
 	"\n" +
 	"first_part\x18\x03 \x01(\x04R\tfirstPart\x12\x14\n" +
-	"\x05parts\x18\x04 \x03(\x04R\x05parts\"\xf2\x01\n" +
+	"\x05parts\x18\x04 \x03(\x04R\x05parts\"\x8c\x02\n" +
 	"\aNodeRow\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
@@ -10047,7 +11209,9 @@ const file_hub_proto_rawDesc = "" +
 	"\x04boot\x18\x06 \x01(\tR\x04boot\x12\x1a\n" +
 	"\bstopping\x18\a \x01(\bR\bstopping\x12\x14\n" +
 	"\x05since\x18\b \x01(\x03R\x05since\x12\x12\n" +
-	"\x04urls\x18\t \x03(\tR\x04urls\"\xb1\x01\n" +
+	"\x04urls\x18\t \x03(\tR\x04urls\x12\x18\n" +
+	"\adrained\x18\n" +
+	" \x01(\bR\adrained\"\xb1\x01\n" +
 	"\x0eIdempotencyRow\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\x04R\x05topic\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12!\n" +
@@ -10071,11 +11235,45 @@ const file_hub_proto_rawDesc = "" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12(\n" +
 	"\x10max_stored_bytes\x18\x02 \x01(\x04R\x0emaxStoredBytes\x121\n" +
 	"\x15max_dead_letter_bytes\x18\x03 \x01(\x04R\x12maxDeadLetterBytes\x12'\n" +
-	"\x0fdropped_letters\x18\x04 \x01(\x04R\x0edroppedLetters\"F\n" +
+	"\x0fdropped_letters\x18\x04 \x01(\x04R\x0edroppedLetters\"\\\n" +
 	"\bNonceRow\x12\x14\n" +
 	"\x05until\x18\x01 \x01(\x03R\x05until\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x0e\n" +
-	"\x02at\x18\x03 \x01(\x03R\x02at\"l\n" +
+	"\x02at\x18\x03 \x01(\x03R\x02at\x12\x14\n" +
+	"\x05login\x18\x04 \x01(\bR\x05login\"\xd7\x01\n" +
+	"\n" +
+	"SessionRow\x12\x1c\n" +
+	"\tprincipal\x18\x01 \x01(\tR\tprincipal\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06client\x18\x03 \x01(\tR\x06client\x120\n" +
+	"\x06passed\x18\x04 \x03(\v2\x18.quorumhub.v1.PassedStepR\x06passed\x12\x18\n" +
+	"\astarted\x18\x05 \x01(\x03R\astarted\x12\x12\n" +
+	"\x04ends\x18\x06 \x01(\x03R\x04ends\x12\x1f\n" +
+	"\vsealed_with\x18\a \x01(\aR\n" +
+	"sealedWith\"\xb9\x01\n" +
+	"\bGrantRow\x12\x18\n" +
+	"\asession\x18\x01 \x01(\fR\asession\x12\x16\n" +
+	"\x06client\x18\x02 \x01(\tR\x06client\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x03 \x01(\rR\n" +
+	"generation\x12\x14\n" +
+	"\x05until\x18\x04 \x01(\x03R\x05until\x12\x14\n" +
+	"\x05ended\x18\x05 \x01(\bR\x05ended\x12\x1f\n" +
+	"\vsealed_with\x18\x06 \x01(\aR\n" +
+	"sealedWith\x12\x0e\n" +
+	"\x02at\x18\a \x01(\x03R\x02at\"\xf8\x01\n" +
+	"\tDeviceRow\x12\x1b\n" +
+	"\tuser_code\x18\x01 \x01(\tR\buserCode\x12\x16\n" +
+	"\x06client\x18\x02 \x01(\tR\x06client\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\tR\x04from\x12\x18\n" +
+	"\anetwork\x18\x04 \x01(\tR\anetwork\x12\x14\n" +
+	"\x05until\x18\x05 \x01(\x03R\x05until\x12\x0e\n" +
+	"\x02at\x18\x06 \x01(\x03R\x02at\x12\x18\n" +
+	"\adecided\x18\a \x01(\bR\adecided\x12\x16\n" +
+	"\x06denied\x18\b \x01(\bR\x06denied\x12\x18\n" +
+	"\asession\x18\t \x01(\fR\asession\x12\x16\n" +
+	"\x06ticket\x18\n" +
+	" \x01(\fR\x06ticket\"l\n" +
 	"\tOriginRow\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x12\n" +
 	"\x04seen\x18\x02 \x01(\x03R\x04seen\x123\n" +
@@ -10137,7 +11335,11 @@ const file_hub_proto_rawDesc = "" +
 	"\bNodeVote\x12\x12\n" +
 	"\x0eVOTE_UNCHANGED\x10\x00\x12\f\n" +
 	"\bVOTE_YES\x10\x01\x12\v\n" +
-	"\aVOTE_NO\x10\x02*R\n" +
+	"\aVOTE_NO\x10\x02*=\n" +
+	"\tNodeDrain\x12\x13\n" +
+	"\x0fDRAIN_UNCHANGED\x10\x00\x12\r\n" +
+	"\tDRAIN_YES\x10\x01\x12\f\n" +
+	"\bDRAIN_NO\x10\x02*R\n" +
 	"\aNodeRun\x12\x13\n" +
 	"\x0fRUN_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vRUN_STARTED\x10\x01\x12\x10\n" +
@@ -10148,7 +11350,13 @@ const file_hub_proto_rawDesc = "" +
 	"\rFETCH_CHANGED\x10\x01\x12\x13\n" +
 	"\x0fFETCH_UNCHANGED\x10\x02\x12\x10\n" +
 	"\fFETCH_FAILED\x10\x03\x12\x18\n" +
-	"\x14FETCH_NO_SUBSCRIBERS\x10\x04B\x15Z\x13quorumhub/hub/hubpbb\x06proto3"
+	"\x14FETCH_NO_SUBSCRIBERS\x10\x04*u\n" +
+	"\n" +
+	"SessionEnd\x12\x1b\n" +
+	"\x17SESSION_END_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12SESSION_END_LOGOUT\x10\x01\x12\x18\n" +
+	"\x14SESSION_END_OPERATOR\x10\x02\x12\x18\n" +
+	"\x14SESSION_END_PROVIDER\x10\x03B\x15Z\x13quorumhub/hub/hubpbb\x06proto3"
 
 var (
 	file_hub_proto_rawDescOnce sync.Once
@@ -10162,8 +11370,8 @@ func file_hub_proto_rawDescGZIP() []byte {
 	return file_hub_proto_rawDescData
 }
 
-var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 108)
+var file_hub_proto_enumTypes = make([]protoimpl.EnumInfo, 11)
+var file_hub_proto_msgTypes = make([]protoimpl.MessageInfo, 118)
 var file_hub_proto_goTypes = []any{
 	(NewClusterReason)(0),             // 0: quorumhub.v1.NewClusterReason
 	(Mode)(0),                         // 1: quorumhub.v1.Mode
@@ -10172,247 +11380,270 @@ var file_hub_proto_goTypes = []any{
 	(EndReason)(0),                    // 4: quorumhub.v1.EndReason
 	(NodePhase)(0),                    // 5: quorumhub.v1.NodePhase
 	(NodeVote)(0),                     // 6: quorumhub.v1.NodeVote
-	(NodeRun)(0),                      // 7: quorumhub.v1.NodeRun
-	(FetchOutcome)(0),                 // 8: quorumhub.v1.FetchOutcome
-	(*Entry)(nil),                     // 9: quorumhub.v1.Entry
-	(*Batch)(nil),                     // 10: quorumhub.v1.Batch
-	(*Proposal)(nil),                  // 11: quorumhub.v1.Proposal
-	(*Event)(nil),                     // 12: quorumhub.v1.Event
-	(*Caller)(nil),                    // 13: quorumhub.v1.Caller
-	(*ClusterInitialized)(nil),        // 14: quorumhub.v1.ClusterInitialized
-	(*NewClusterForced)(nil),          // 15: quorumhub.v1.NewClusterForced
-	(*FeatureLevelSet)(nil),           // 16: quorumhub.v1.FeatureLevelSet
-	(*TopicRegistered)(nil),           // 17: quorumhub.v1.TopicRegistered
-	(*TopicDeregistered)(nil),         // 18: quorumhub.v1.TopicDeregistered
-	(*MessagePublished)(nil),          // 19: quorumhub.v1.MessagePublished
-	(*Header)(nil),                    // 20: quorumhub.v1.Header
-	(*BatchPublished)(nil),            // 21: quorumhub.v1.BatchPublished
-	(*BlobPartAdded)(nil),             // 22: quorumhub.v1.BlobPartAdded
-	(*BlobPublished)(nil),             // 23: quorumhub.v1.BlobPublished
-	(*BlobsDropped)(nil),              // 24: quorumhub.v1.BlobsDropped
-	(*RetentionSet)(nil),              // 25: quorumhub.v1.RetentionSet
-	(*Retention)(nil),                 // 26: quorumhub.v1.Retention
-	(*SubscriptionRequested)(nil),     // 27: quorumhub.v1.SubscriptionRequested
-	(*FormerSecret)(nil),              // 28: quorumhub.v1.FormerSecret
-	(*ExtraField)(nil),                // 29: quorumhub.v1.ExtraField
-	(*SubscriptionOptions)(nil),       // 30: quorumhub.v1.SubscriptionOptions
-	(*SubscriptionRewound)(nil),       // 31: quorumhub.v1.SubscriptionRewound
-	(*SubscriptionPaused)(nil),        // 32: quorumhub.v1.SubscriptionPaused
-	(*SubscriptionSignatureSet)(nil),  // 33: quorumhub.v1.SubscriptionSignatureSet
-	(*RequestVerified)(nil),           // 34: quorumhub.v1.RequestVerified
-	(*Candidate)(nil),                 // 35: quorumhub.v1.Candidate
-	(*RequestFailed)(nil),             // 36: quorumhub.v1.RequestFailed
-	(*SubscriptionImported)(nil),      // 37: quorumhub.v1.SubscriptionImported
-	(*SubscriptionsEnded)(nil),        // 38: quorumhub.v1.SubscriptionsEnded
-	(*OwnerEnded)(nil),                // 39: quorumhub.v1.OwnerEnded
-	(*SubscriptionsReassigned)(nil),   // 40: quorumhub.v1.SubscriptionsReassigned
-	(*SubscriptionsAssigned)(nil),     // 41: quorumhub.v1.SubscriptionsAssigned
-	(*Assignment)(nil),                // 42: quorumhub.v1.Assignment
-	(*DeliveryResumed)(nil),           // 43: quorumhub.v1.DeliveryResumed
-	(*NodeAdmitted)(nil),              // 44: quorumhub.v1.NodeAdmitted
-	(*NodeChanged)(nil),               // 45: quorumhub.v1.NodeChanged
-	(*NodeRunChanged)(nil),            // 46: quorumhub.v1.NodeRunChanged
-	(*NodeUrlsSet)(nil),               // 47: quorumhub.v1.NodeUrlsSet
-	(*CursorsAdvanced)(nil),           // 48: quorumhub.v1.CursorsAdvanced
-	(*Cursor)(nil),                    // 49: quorumhub.v1.Cursor
-	(*OpenMessage)(nil),               // 50: quorumhub.v1.OpenMessage
-	(*MessageDeadLettered)(nil),       // 51: quorumhub.v1.MessageDeadLettered
-	(*Attempt)(nil),                   // 52: quorumhub.v1.Attempt
-	(*DeadLetterReplayRequested)(nil), // 53: quorumhub.v1.DeadLetterReplayRequested
-	(*DeadLettersReplayed)(nil),       // 54: quorumhub.v1.DeadLettersReplayed
-	(*ReplayResult)(nil),              // 55: quorumhub.v1.ReplayResult
-	(*DeadLettersDropped)(nil),        // 56: quorumhub.v1.DeadLettersDropped
-	(*CallbackCredentialsSet)(nil),    // 57: quorumhub.v1.CallbackCredentialsSet
-	(*TopicPinged)(nil),               // 58: quorumhub.v1.TopicPinged
-	(*TopicFetched)(nil),              // 59: quorumhub.v1.TopicFetched
-	(*ApiKeyCreated)(nil),             // 60: quorumhub.v1.ApiKeyCreated
-	(*ApiKeyRevoked)(nil),             // 61: quorumhub.v1.ApiKeyRevoked
-	(*ApiKeysExpired)(nil),            // 62: quorumhub.v1.ApiKeysExpired
-	(*AccessRuleSet)(nil),             // 63: quorumhub.v1.AccessRuleSet
-	(*AccessRuleRemoved)(nil),         // 64: quorumhub.v1.AccessRuleRemoved
-	(*QuotaSet)(nil),                  // 65: quorumhub.v1.QuotaSet
-	(*QuotaRemoved)(nil),              // 66: quorumhub.v1.QuotaRemoved
-	(*NonceClaimed)(nil),              // 67: quorumhub.v1.NonceClaimed
-	(*SealingKeyAnnounced)(nil),       // 68: quorumhub.v1.SealingKeyAnnounced
-	(*SealingKeySwitched)(nil),        // 69: quorumhub.v1.SealingKeySwitched
-	(*SecretsReencrypted)(nil),        // 70: quorumhub.v1.SecretsReencrypted
-	(*SealingKeyRetired)(nil),         // 71: quorumhub.v1.SealingKeyRetired
-	(*TopicContentSet)(nil),           // 72: quorumhub.v1.TopicContentSet
-	(*TopicContent)(nil),              // 73: quorumhub.v1.TopicContent
-	(*SharedContentFetched)(nil),      // 74: quorumhub.v1.SharedContentFetched
-	(*SharedContentRevoked)(nil),      // 75: quorumhub.v1.SharedContentRevoked
-	(*EncryptionKeysEnding)(nil),      // 76: quorumhub.v1.EncryptionKeysEnding
-	(*EndingKey)(nil),                 // 77: quorumhub.v1.EndingKey
-	(*SharedContentRow)(nil),          // 78: quorumhub.v1.SharedContentRow
-	(*GatewayApplied)(nil),            // 79: quorumhub.v1.GatewayApplied
-	(*GatewayDocument)(nil),           // 80: quorumhub.v1.GatewayDocument
-	(*GatewaySecrets)(nil),            // 81: quorumhub.v1.GatewaySecrets
-	(*TopicLifecycle)(nil),            // 82: quorumhub.v1.TopicLifecycle
-	(*TopicLifecycleSet)(nil),         // 83: quorumhub.v1.TopicLifecycleSet
-	(*TopicsRetired)(nil),             // 84: quorumhub.v1.TopicsRetired
-	(*LogTrimmed)(nil),                // 85: quorumhub.v1.LogTrimmed
-	(*MetaRow)(nil),                   // 86: quorumhub.v1.MetaRow
-	(*FormerTokenKey)(nil),            // 87: quorumhub.v1.FormerTokenKey
-	(*NodeResumed)(nil),               // 88: quorumhub.v1.NodeResumed
-	(*TopicRow)(nil),                  // 89: quorumhub.v1.TopicRow
-	(*StoredBytes)(nil),               // 90: quorumhub.v1.StoredBytes
-	(*SubscriptionRow)(nil),           // 91: quorumhub.v1.SubscriptionRow
-	(*GroupRow)(nil),                  // 92: quorumhub.v1.GroupRow
-	(*CursorRow)(nil),                 // 93: quorumhub.v1.CursorRow
-	(*RequestRow)(nil),                // 94: quorumhub.v1.RequestRow
-	(*FailedRequestRow)(nil),          // 95: quorumhub.v1.FailedRequestRow
-	(*DeadLetterRow)(nil),             // 96: quorumhub.v1.DeadLetterRow
-	(*PendingBlobRow)(nil),            // 97: quorumhub.v1.PendingBlobRow
-	(*MessageBlobRow)(nil),            // 98: quorumhub.v1.MessageBlobRow
-	(*NodeRow)(nil),                   // 99: quorumhub.v1.NodeRow
-	(*IdempotencyRow)(nil),            // 100: quorumhub.v1.IdempotencyRow
-	(*ApiKeyRow)(nil),                 // 101: quorumhub.v1.ApiKeyRow
-	(*AccessRuleRow)(nil),             // 102: quorumhub.v1.AccessRuleRow
-	(*QuotaRow)(nil),                  // 103: quorumhub.v1.QuotaRow
-	(*PrincipalRow)(nil),              // 104: quorumhub.v1.PrincipalRow
-	(*NonceRow)(nil),                  // 105: quorumhub.v1.NonceRow
-	(*OriginRow)(nil),                 // 106: quorumhub.v1.OriginRow
-	(*BatchResult)(nil),               // 107: quorumhub.v1.BatchResult
-	(*ProposalResult)(nil),            // 108: quorumhub.v1.ProposalResult
-	(*EventResult)(nil),               // 109: quorumhub.v1.EventResult
-	(*CallbackCredentialsRow)(nil),    // 110: quorumhub.v1.CallbackCredentialsRow
-	(*GatewayRow)(nil),                // 111: quorumhub.v1.GatewayRow
-	(*BatchPublished_Item)(nil),       // 112: quorumhub.v1.BatchPublished.Item
-	(*SecretsReencrypted_Item)(nil),   // 113: quorumhub.v1.SecretsReencrypted.Item
-	(*GatewayDocument_File)(nil),      // 114: quorumhub.v1.GatewayDocument.File
-	(*GatewaySecrets_Secret)(nil),     // 115: quorumhub.v1.GatewaySecrets.Secret
-	(*LogTrimmed_Range)(nil),          // 116: quorumhub.v1.LogTrimmed.Range
+	(NodeDrain)(0),                    // 7: quorumhub.v1.NodeDrain
+	(NodeRun)(0),                      // 8: quorumhub.v1.NodeRun
+	(FetchOutcome)(0),                 // 9: quorumhub.v1.FetchOutcome
+	(SessionEnd)(0),                   // 10: quorumhub.v1.SessionEnd
+	(*Entry)(nil),                     // 11: quorumhub.v1.Entry
+	(*Batch)(nil),                     // 12: quorumhub.v1.Batch
+	(*Proposal)(nil),                  // 13: quorumhub.v1.Proposal
+	(*Event)(nil),                     // 14: quorumhub.v1.Event
+	(*Caller)(nil),                    // 15: quorumhub.v1.Caller
+	(*ClusterInitialized)(nil),        // 16: quorumhub.v1.ClusterInitialized
+	(*NewClusterForced)(nil),          // 17: quorumhub.v1.NewClusterForced
+	(*FeatureLevelSet)(nil),           // 18: quorumhub.v1.FeatureLevelSet
+	(*TopicRegistered)(nil),           // 19: quorumhub.v1.TopicRegistered
+	(*TopicDeregistered)(nil),         // 20: quorumhub.v1.TopicDeregistered
+	(*MessagePublished)(nil),          // 21: quorumhub.v1.MessagePublished
+	(*Header)(nil),                    // 22: quorumhub.v1.Header
+	(*BatchPublished)(nil),            // 23: quorumhub.v1.BatchPublished
+	(*BlobPartAdded)(nil),             // 24: quorumhub.v1.BlobPartAdded
+	(*BlobPublished)(nil),             // 25: quorumhub.v1.BlobPublished
+	(*BlobsDropped)(nil),              // 26: quorumhub.v1.BlobsDropped
+	(*RetentionSet)(nil),              // 27: quorumhub.v1.RetentionSet
+	(*Retention)(nil),                 // 28: quorumhub.v1.Retention
+	(*SubscriptionRequested)(nil),     // 29: quorumhub.v1.SubscriptionRequested
+	(*FormerSecret)(nil),              // 30: quorumhub.v1.FormerSecret
+	(*ExtraField)(nil),                // 31: quorumhub.v1.ExtraField
+	(*SubscriptionOptions)(nil),       // 32: quorumhub.v1.SubscriptionOptions
+	(*SubscriptionRewound)(nil),       // 33: quorumhub.v1.SubscriptionRewound
+	(*SubscriptionPaused)(nil),        // 34: quorumhub.v1.SubscriptionPaused
+	(*SubscriptionSignatureSet)(nil),  // 35: quorumhub.v1.SubscriptionSignatureSet
+	(*RequestVerified)(nil),           // 36: quorumhub.v1.RequestVerified
+	(*Candidate)(nil),                 // 37: quorumhub.v1.Candidate
+	(*RequestFailed)(nil),             // 38: quorumhub.v1.RequestFailed
+	(*SubscriptionImported)(nil),      // 39: quorumhub.v1.SubscriptionImported
+	(*SubscriptionsEnded)(nil),        // 40: quorumhub.v1.SubscriptionsEnded
+	(*OwnerEnded)(nil),                // 41: quorumhub.v1.OwnerEnded
+	(*SubscriptionsReassigned)(nil),   // 42: quorumhub.v1.SubscriptionsReassigned
+	(*SubscriptionsAssigned)(nil),     // 43: quorumhub.v1.SubscriptionsAssigned
+	(*Assignment)(nil),                // 44: quorumhub.v1.Assignment
+	(*DeliveryResumed)(nil),           // 45: quorumhub.v1.DeliveryResumed
+	(*NodeAdmitted)(nil),              // 46: quorumhub.v1.NodeAdmitted
+	(*NodeChanged)(nil),               // 47: quorumhub.v1.NodeChanged
+	(*NodeRunChanged)(nil),            // 48: quorumhub.v1.NodeRunChanged
+	(*NodeUrlsSet)(nil),               // 49: quorumhub.v1.NodeUrlsSet
+	(*CursorsAdvanced)(nil),           // 50: quorumhub.v1.CursorsAdvanced
+	(*Cursor)(nil),                    // 51: quorumhub.v1.Cursor
+	(*OpenMessage)(nil),               // 52: quorumhub.v1.OpenMessage
+	(*MessageDeadLettered)(nil),       // 53: quorumhub.v1.MessageDeadLettered
+	(*Attempt)(nil),                   // 54: quorumhub.v1.Attempt
+	(*DeadLetterReplayRequested)(nil), // 55: quorumhub.v1.DeadLetterReplayRequested
+	(*DeadLettersReplayed)(nil),       // 56: quorumhub.v1.DeadLettersReplayed
+	(*ReplayResult)(nil),              // 57: quorumhub.v1.ReplayResult
+	(*DeadLettersDropped)(nil),        // 58: quorumhub.v1.DeadLettersDropped
+	(*CallbackCredentialsSet)(nil),    // 59: quorumhub.v1.CallbackCredentialsSet
+	(*TopicPinged)(nil),               // 60: quorumhub.v1.TopicPinged
+	(*TopicFetched)(nil),              // 61: quorumhub.v1.TopicFetched
+	(*ApiKeyCreated)(nil),             // 62: quorumhub.v1.ApiKeyCreated
+	(*ApiKeyRevoked)(nil),             // 63: quorumhub.v1.ApiKeyRevoked
+	(*ApiKeysExpired)(nil),            // 64: quorumhub.v1.ApiKeysExpired
+	(*AccessRuleSet)(nil),             // 65: quorumhub.v1.AccessRuleSet
+	(*AccessRuleRemoved)(nil),         // 66: quorumhub.v1.AccessRuleRemoved
+	(*QuotaSet)(nil),                  // 67: quorumhub.v1.QuotaSet
+	(*QuotaRemoved)(nil),              // 68: quorumhub.v1.QuotaRemoved
+	(*NonceClaimed)(nil),              // 69: quorumhub.v1.NonceClaimed
+	(*SessionStarted)(nil),            // 70: quorumhub.v1.SessionStarted
+	(*PassedStep)(nil),                // 71: quorumhub.v1.PassedStep
+	(*SessionsEnded)(nil),             // 72: quorumhub.v1.SessionsEnded
+	(*GrantAdvanced)(nil),             // 73: quorumhub.v1.GrantAdvanced
+	(*GrantsEnded)(nil),               // 74: quorumhub.v1.GrantsEnded
+	(*DeviceRequested)(nil),           // 75: quorumhub.v1.DeviceRequested
+	(*DeviceDecided)(nil),             // 76: quorumhub.v1.DeviceDecided
+	(*SealingKeyAnnounced)(nil),       // 77: quorumhub.v1.SealingKeyAnnounced
+	(*SealingKeySwitched)(nil),        // 78: quorumhub.v1.SealingKeySwitched
+	(*SecretsReencrypted)(nil),        // 79: quorumhub.v1.SecretsReencrypted
+	(*SealingKeyRetired)(nil),         // 80: quorumhub.v1.SealingKeyRetired
+	(*TopicContentSet)(nil),           // 81: quorumhub.v1.TopicContentSet
+	(*TopicContent)(nil),              // 82: quorumhub.v1.TopicContent
+	(*SharedContentFetched)(nil),      // 83: quorumhub.v1.SharedContentFetched
+	(*SharedContentRevoked)(nil),      // 84: quorumhub.v1.SharedContentRevoked
+	(*EncryptionKeysEnding)(nil),      // 85: quorumhub.v1.EncryptionKeysEnding
+	(*EndingKey)(nil),                 // 86: quorumhub.v1.EndingKey
+	(*SharedContentRow)(nil),          // 87: quorumhub.v1.SharedContentRow
+	(*GatewayApplied)(nil),            // 88: quorumhub.v1.GatewayApplied
+	(*GatewayDocument)(nil),           // 89: quorumhub.v1.GatewayDocument
+	(*GatewaySecrets)(nil),            // 90: quorumhub.v1.GatewaySecrets
+	(*TopicLifecycle)(nil),            // 91: quorumhub.v1.TopicLifecycle
+	(*TopicLifecycleSet)(nil),         // 92: quorumhub.v1.TopicLifecycleSet
+	(*TopicsRetired)(nil),             // 93: quorumhub.v1.TopicsRetired
+	(*LogTrimmed)(nil),                // 94: quorumhub.v1.LogTrimmed
+	(*MetaRow)(nil),                   // 95: quorumhub.v1.MetaRow
+	(*FormerTokenKey)(nil),            // 96: quorumhub.v1.FormerTokenKey
+	(*NodeResumed)(nil),               // 97: quorumhub.v1.NodeResumed
+	(*TopicRow)(nil),                  // 98: quorumhub.v1.TopicRow
+	(*StoredBytes)(nil),               // 99: quorumhub.v1.StoredBytes
+	(*SubscriptionRow)(nil),           // 100: quorumhub.v1.SubscriptionRow
+	(*GroupRow)(nil),                  // 101: quorumhub.v1.GroupRow
+	(*CursorRow)(nil),                 // 102: quorumhub.v1.CursorRow
+	(*RequestRow)(nil),                // 103: quorumhub.v1.RequestRow
+	(*FailedRequestRow)(nil),          // 104: quorumhub.v1.FailedRequestRow
+	(*DeadLetterRow)(nil),             // 105: quorumhub.v1.DeadLetterRow
+	(*PendingBlobRow)(nil),            // 106: quorumhub.v1.PendingBlobRow
+	(*MessageBlobRow)(nil),            // 107: quorumhub.v1.MessageBlobRow
+	(*NodeRow)(nil),                   // 108: quorumhub.v1.NodeRow
+	(*IdempotencyRow)(nil),            // 109: quorumhub.v1.IdempotencyRow
+	(*ApiKeyRow)(nil),                 // 110: quorumhub.v1.ApiKeyRow
+	(*AccessRuleRow)(nil),             // 111: quorumhub.v1.AccessRuleRow
+	(*QuotaRow)(nil),                  // 112: quorumhub.v1.QuotaRow
+	(*PrincipalRow)(nil),              // 113: quorumhub.v1.PrincipalRow
+	(*NonceRow)(nil),                  // 114: quorumhub.v1.NonceRow
+	(*SessionRow)(nil),                // 115: quorumhub.v1.SessionRow
+	(*GrantRow)(nil),                  // 116: quorumhub.v1.GrantRow
+	(*DeviceRow)(nil),                 // 117: quorumhub.v1.DeviceRow
+	(*OriginRow)(nil),                 // 118: quorumhub.v1.OriginRow
+	(*BatchResult)(nil),               // 119: quorumhub.v1.BatchResult
+	(*ProposalResult)(nil),            // 120: quorumhub.v1.ProposalResult
+	(*EventResult)(nil),               // 121: quorumhub.v1.EventResult
+	(*CallbackCredentialsRow)(nil),    // 122: quorumhub.v1.CallbackCredentialsRow
+	(*GatewayRow)(nil),                // 123: quorumhub.v1.GatewayRow
+	(*BatchPublished_Item)(nil),       // 124: quorumhub.v1.BatchPublished.Item
+	(*SecretsReencrypted_Item)(nil),   // 125: quorumhub.v1.SecretsReencrypted.Item
+	(*GatewayDocument_File)(nil),      // 126: quorumhub.v1.GatewayDocument.File
+	(*GatewaySecrets_Secret)(nil),     // 127: quorumhub.v1.GatewaySecrets.Secret
+	(*LogTrimmed_Range)(nil),          // 128: quorumhub.v1.LogTrimmed.Range
 }
 var file_hub_proto_depIdxs = []int32{
-	10,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
-	11,  // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
-	12,  // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
-	14,  // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
-	17,  // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
-	18,  // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
-	19,  // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
-	27,  // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
-	34,  // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
-	36,  // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
-	38,  // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
-	48,  // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
-	51,  // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
-	58,  // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
-	59,  // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
-	85,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
-	41,  // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
-	43,  // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
-	44,  // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
-	45,  // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
-	46,  // 20: quorumhub.v1.Event.node_run_changed:type_name -> quorumhub.v1.NodeRunChanged
-	16,  // 21: quorumhub.v1.Event.feature_level_set:type_name -> quorumhub.v1.FeatureLevelSet
-	60,  // 22: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
-	61,  // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
-	63,  // 24: quorumhub.v1.Event.access_rule_set:type_name -> quorumhub.v1.AccessRuleSet
-	64,  // 25: quorumhub.v1.Event.access_rule_removed:type_name -> quorumhub.v1.AccessRuleRemoved
-	67,  // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
-	31,  // 27: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
-	32,  // 28: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
-	21,  // 29: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
-	22,  // 30: quorumhub.v1.Event.blob_part_added:type_name -> quorumhub.v1.BlobPartAdded
-	23,  // 31: quorumhub.v1.Event.blob_published:type_name -> quorumhub.v1.BlobPublished
-	24,  // 32: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
-	25,  // 33: quorumhub.v1.Event.retention_set:type_name -> quorumhub.v1.RetentionSet
-	53,  // 34: quorumhub.v1.Event.dead_letter_replay_requested:type_name -> quorumhub.v1.DeadLetterReplayRequested
-	54,  // 35: quorumhub.v1.Event.dead_letters_replayed:type_name -> quorumhub.v1.DeadLettersReplayed
-	56,  // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
-	15,  // 37: quorumhub.v1.Event.new_cluster_forced:type_name -> quorumhub.v1.NewClusterForced
-	68,  // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
-	69,  // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
-	70,  // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
-	71,  // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
-	37,  // 42: quorumhub.v1.Event.subscription_imported:type_name -> quorumhub.v1.SubscriptionImported
-	62,  // 43: quorumhub.v1.Event.api_keys_expired:type_name -> quorumhub.v1.ApiKeysExpired
-	39,  // 44: quorumhub.v1.Event.owner_ended:type_name -> quorumhub.v1.OwnerEnded
-	40,  // 45: quorumhub.v1.Event.subscriptions_reassigned:type_name -> quorumhub.v1.SubscriptionsReassigned
-	57,  // 46: quorumhub.v1.Event.callback_credentials_set:type_name -> quorumhub.v1.CallbackCredentialsSet
-	47,  // 47: quorumhub.v1.Event.node_urls_set:type_name -> quorumhub.v1.NodeUrlsSet
-	33,  // 48: quorumhub.v1.Event.subscription_signature_set:type_name -> quorumhub.v1.SubscriptionSignatureSet
-	79,  // 49: quorumhub.v1.Event.gateway_applied:type_name -> quorumhub.v1.GatewayApplied
-	83,  // 50: quorumhub.v1.Event.topic_lifecycle_set:type_name -> quorumhub.v1.TopicLifecycleSet
-	84,  // 51: quorumhub.v1.Event.topics_retired:type_name -> quorumhub.v1.TopicsRetired
-	65,  // 52: quorumhub.v1.Event.quota_set:type_name -> quorumhub.v1.QuotaSet
-	66,  // 53: quorumhub.v1.Event.quota_removed:type_name -> quorumhub.v1.QuotaRemoved
-	72,  // 54: quorumhub.v1.Event.topic_content_set:type_name -> quorumhub.v1.TopicContentSet
-	74,  // 55: quorumhub.v1.Event.shared_content_fetched:type_name -> quorumhub.v1.SharedContentFetched
-	75,  // 56: quorumhub.v1.Event.shared_content_revoked:type_name -> quorumhub.v1.SharedContentRevoked
-	76,  // 57: quorumhub.v1.Event.encryption_keys_ending:type_name -> quorumhub.v1.EncryptionKeysEnding
-	0,   // 58: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
-	13,  // 59: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
-	20,  // 60: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
-	13,  // 61: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
-	112, // 62: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
-	13,  // 63: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
-	13,  // 64: quorumhub.v1.BlobPartAdded.caller:type_name -> quorumhub.v1.Caller
-	20,  // 65: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
-	13,  // 66: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
-	26,  // 67: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
-	1,   // 68: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
-	30,  // 69: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
-	29,  // 70: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
-	13,  // 71: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
-	2,   // 72: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
-	3,   // 73: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
-	35,  // 74: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
-	27,  // 75: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
-	4,   // 76: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
-	3,   // 77: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
-	42,  // 78: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
-	5,   // 79: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
-	6,   // 80: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
-	7,   // 81: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
-	49,  // 82: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
-	50,  // 83: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
-	49,  // 84: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
-	52,  // 85: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
-	55,  // 86: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
-	52,  // 87: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
-	13,  // 88: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
-	8,   // 89: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
-	13,  // 90: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
-	13,  // 91: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
-	113, // 92: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
-	73,  // 93: quorumhub.v1.TopicContentSet.content:type_name -> quorumhub.v1.TopicContent
-	77,  // 94: quorumhub.v1.EncryptionKeysEnding.keys:type_name -> quorumhub.v1.EndingKey
-	114, // 95: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
-	115, // 96: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
-	82,  // 97: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
-	116, // 98: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
-	88,  // 99: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
-	87,  // 100: quorumhub.v1.MetaRow.former_token_keys:type_name -> quorumhub.v1.FormerTokenKey
-	26,  // 101: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
-	82,  // 102: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
-	73,  // 103: quorumhub.v1.TopicRow.content:type_name -> quorumhub.v1.TopicContent
-	90,  // 104: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
-	30,  // 105: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	28,  // 106: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
-	29,  // 107: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
-	3,   // 108: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
-	30,  // 109: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
-	93,  // 110: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
-	49,  // 111: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
-	27,  // 112: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
-	1,   // 113: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
-	52,  // 114: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
-	5,   // 115: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
-	60,  // 116: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
-	63,  // 117: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
-	65,  // 118: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
-	107, // 119: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
-	108, // 120: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
-	109, // 121: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
-	57,  // 122: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
-	79,  // 123: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
-	124, // [124:124] is the sub-list for method output_type
-	124, // [124:124] is the sub-list for method input_type
-	124, // [124:124] is the sub-list for extension type_name
-	124, // [124:124] is the sub-list for extension extendee
-	0,   // [0:124] is the sub-list for field type_name
+	12,  // 0: quorumhub.v1.Entry.batches:type_name -> quorumhub.v1.Batch
+	13,  // 1: quorumhub.v1.Batch.proposals:type_name -> quorumhub.v1.Proposal
+	14,  // 2: quorumhub.v1.Proposal.events:type_name -> quorumhub.v1.Event
+	16,  // 3: quorumhub.v1.Event.cluster_initialized:type_name -> quorumhub.v1.ClusterInitialized
+	19,  // 4: quorumhub.v1.Event.topic_registered:type_name -> quorumhub.v1.TopicRegistered
+	20,  // 5: quorumhub.v1.Event.topic_deregistered:type_name -> quorumhub.v1.TopicDeregistered
+	21,  // 6: quorumhub.v1.Event.message_published:type_name -> quorumhub.v1.MessagePublished
+	29,  // 7: quorumhub.v1.Event.subscription_requested:type_name -> quorumhub.v1.SubscriptionRequested
+	36,  // 8: quorumhub.v1.Event.request_verified:type_name -> quorumhub.v1.RequestVerified
+	38,  // 9: quorumhub.v1.Event.request_failed:type_name -> quorumhub.v1.RequestFailed
+	40,  // 10: quorumhub.v1.Event.subscriptions_ended:type_name -> quorumhub.v1.SubscriptionsEnded
+	50,  // 11: quorumhub.v1.Event.cursors_advanced:type_name -> quorumhub.v1.CursorsAdvanced
+	53,  // 12: quorumhub.v1.Event.message_dead_lettered:type_name -> quorumhub.v1.MessageDeadLettered
+	60,  // 13: quorumhub.v1.Event.topic_pinged:type_name -> quorumhub.v1.TopicPinged
+	61,  // 14: quorumhub.v1.Event.topic_fetched:type_name -> quorumhub.v1.TopicFetched
+	94,  // 15: quorumhub.v1.Event.log_trimmed:type_name -> quorumhub.v1.LogTrimmed
+	43,  // 16: quorumhub.v1.Event.subscriptions_assigned:type_name -> quorumhub.v1.SubscriptionsAssigned
+	45,  // 17: quorumhub.v1.Event.delivery_resumed:type_name -> quorumhub.v1.DeliveryResumed
+	46,  // 18: quorumhub.v1.Event.node_admitted:type_name -> quorumhub.v1.NodeAdmitted
+	47,  // 19: quorumhub.v1.Event.node_changed:type_name -> quorumhub.v1.NodeChanged
+	48,  // 20: quorumhub.v1.Event.node_run_changed:type_name -> quorumhub.v1.NodeRunChanged
+	18,  // 21: quorumhub.v1.Event.feature_level_set:type_name -> quorumhub.v1.FeatureLevelSet
+	62,  // 22: quorumhub.v1.Event.api_key_created:type_name -> quorumhub.v1.ApiKeyCreated
+	63,  // 23: quorumhub.v1.Event.api_key_revoked:type_name -> quorumhub.v1.ApiKeyRevoked
+	65,  // 24: quorumhub.v1.Event.access_rule_set:type_name -> quorumhub.v1.AccessRuleSet
+	66,  // 25: quorumhub.v1.Event.access_rule_removed:type_name -> quorumhub.v1.AccessRuleRemoved
+	69,  // 26: quorumhub.v1.Event.nonce_claimed:type_name -> quorumhub.v1.NonceClaimed
+	33,  // 27: quorumhub.v1.Event.subscription_rewound:type_name -> quorumhub.v1.SubscriptionRewound
+	34,  // 28: quorumhub.v1.Event.subscription_paused:type_name -> quorumhub.v1.SubscriptionPaused
+	23,  // 29: quorumhub.v1.Event.batch_published:type_name -> quorumhub.v1.BatchPublished
+	24,  // 30: quorumhub.v1.Event.blob_part_added:type_name -> quorumhub.v1.BlobPartAdded
+	25,  // 31: quorumhub.v1.Event.blob_published:type_name -> quorumhub.v1.BlobPublished
+	26,  // 32: quorumhub.v1.Event.blobs_dropped:type_name -> quorumhub.v1.BlobsDropped
+	27,  // 33: quorumhub.v1.Event.retention_set:type_name -> quorumhub.v1.RetentionSet
+	55,  // 34: quorumhub.v1.Event.dead_letter_replay_requested:type_name -> quorumhub.v1.DeadLetterReplayRequested
+	56,  // 35: quorumhub.v1.Event.dead_letters_replayed:type_name -> quorumhub.v1.DeadLettersReplayed
+	58,  // 36: quorumhub.v1.Event.dead_letters_dropped:type_name -> quorumhub.v1.DeadLettersDropped
+	17,  // 37: quorumhub.v1.Event.new_cluster_forced:type_name -> quorumhub.v1.NewClusterForced
+	77,  // 38: quorumhub.v1.Event.sealing_key_announced:type_name -> quorumhub.v1.SealingKeyAnnounced
+	78,  // 39: quorumhub.v1.Event.sealing_key_switched:type_name -> quorumhub.v1.SealingKeySwitched
+	79,  // 40: quorumhub.v1.Event.secrets_reencrypted:type_name -> quorumhub.v1.SecretsReencrypted
+	80,  // 41: quorumhub.v1.Event.sealing_key_retired:type_name -> quorumhub.v1.SealingKeyRetired
+	39,  // 42: quorumhub.v1.Event.subscription_imported:type_name -> quorumhub.v1.SubscriptionImported
+	64,  // 43: quorumhub.v1.Event.api_keys_expired:type_name -> quorumhub.v1.ApiKeysExpired
+	41,  // 44: quorumhub.v1.Event.owner_ended:type_name -> quorumhub.v1.OwnerEnded
+	42,  // 45: quorumhub.v1.Event.subscriptions_reassigned:type_name -> quorumhub.v1.SubscriptionsReassigned
+	59,  // 46: quorumhub.v1.Event.callback_credentials_set:type_name -> quorumhub.v1.CallbackCredentialsSet
+	49,  // 47: quorumhub.v1.Event.node_urls_set:type_name -> quorumhub.v1.NodeUrlsSet
+	35,  // 48: quorumhub.v1.Event.subscription_signature_set:type_name -> quorumhub.v1.SubscriptionSignatureSet
+	88,  // 49: quorumhub.v1.Event.gateway_applied:type_name -> quorumhub.v1.GatewayApplied
+	92,  // 50: quorumhub.v1.Event.topic_lifecycle_set:type_name -> quorumhub.v1.TopicLifecycleSet
+	93,  // 51: quorumhub.v1.Event.topics_retired:type_name -> quorumhub.v1.TopicsRetired
+	67,  // 52: quorumhub.v1.Event.quota_set:type_name -> quorumhub.v1.QuotaSet
+	68,  // 53: quorumhub.v1.Event.quota_removed:type_name -> quorumhub.v1.QuotaRemoved
+	81,  // 54: quorumhub.v1.Event.topic_content_set:type_name -> quorumhub.v1.TopicContentSet
+	83,  // 55: quorumhub.v1.Event.shared_content_fetched:type_name -> quorumhub.v1.SharedContentFetched
+	84,  // 56: quorumhub.v1.Event.shared_content_revoked:type_name -> quorumhub.v1.SharedContentRevoked
+	85,  // 57: quorumhub.v1.Event.encryption_keys_ending:type_name -> quorumhub.v1.EncryptionKeysEnding
+	70,  // 58: quorumhub.v1.Event.session_started:type_name -> quorumhub.v1.SessionStarted
+	72,  // 59: quorumhub.v1.Event.sessions_ended:type_name -> quorumhub.v1.SessionsEnded
+	73,  // 60: quorumhub.v1.Event.grant_advanced:type_name -> quorumhub.v1.GrantAdvanced
+	74,  // 61: quorumhub.v1.Event.grants_ended:type_name -> quorumhub.v1.GrantsEnded
+	75,  // 62: quorumhub.v1.Event.device_requested:type_name -> quorumhub.v1.DeviceRequested
+	76,  // 63: quorumhub.v1.Event.device_decided:type_name -> quorumhub.v1.DeviceDecided
+	0,   // 64: quorumhub.v1.NewClusterForced.reason:type_name -> quorumhub.v1.NewClusterReason
+	15,  // 65: quorumhub.v1.TopicRegistered.caller:type_name -> quorumhub.v1.Caller
+	22,  // 66: quorumhub.v1.MessagePublished.headers:type_name -> quorumhub.v1.Header
+	15,  // 67: quorumhub.v1.MessagePublished.caller:type_name -> quorumhub.v1.Caller
+	124, // 68: quorumhub.v1.BatchPublished.items:type_name -> quorumhub.v1.BatchPublished.Item
+	15,  // 69: quorumhub.v1.BatchPublished.caller:type_name -> quorumhub.v1.Caller
+	15,  // 70: quorumhub.v1.BlobPartAdded.caller:type_name -> quorumhub.v1.Caller
+	22,  // 71: quorumhub.v1.BlobPublished.headers:type_name -> quorumhub.v1.Header
+	15,  // 72: quorumhub.v1.BlobPublished.caller:type_name -> quorumhub.v1.Caller
+	28,  // 73: quorumhub.v1.RetentionSet.retention:type_name -> quorumhub.v1.Retention
+	1,   // 74: quorumhub.v1.SubscriptionRequested.mode:type_name -> quorumhub.v1.Mode
+	32,  // 75: quorumhub.v1.SubscriptionRequested.options:type_name -> quorumhub.v1.SubscriptionOptions
+	31,  // 76: quorumhub.v1.SubscriptionRequested.extra:type_name -> quorumhub.v1.ExtraField
+	15,  // 77: quorumhub.v1.SubscriptionRequested.caller:type_name -> quorumhub.v1.Caller
+	2,   // 78: quorumhub.v1.SubscriptionOptions.mode:type_name -> quorumhub.v1.DeliveryMode
+	3,   // 79: quorumhub.v1.SubscriptionPaused.reason:type_name -> quorumhub.v1.PauseReason
+	37,  // 80: quorumhub.v1.RequestVerified.candidates:type_name -> quorumhub.v1.Candidate
+	29,  // 81: quorumhub.v1.SubscriptionImported.request:type_name -> quorumhub.v1.SubscriptionRequested
+	4,   // 82: quorumhub.v1.SubscriptionsEnded.reason:type_name -> quorumhub.v1.EndReason
+	3,   // 83: quorumhub.v1.OwnerEnded.reason:type_name -> quorumhub.v1.PauseReason
+	44,  // 84: quorumhub.v1.SubscriptionsAssigned.assignments:type_name -> quorumhub.v1.Assignment
+	5,   // 85: quorumhub.v1.NodeChanged.phase:type_name -> quorumhub.v1.NodePhase
+	6,   // 86: quorumhub.v1.NodeChanged.vote:type_name -> quorumhub.v1.NodeVote
+	7,   // 87: quorumhub.v1.NodeChanged.drain:type_name -> quorumhub.v1.NodeDrain
+	8,   // 88: quorumhub.v1.NodeRunChanged.run:type_name -> quorumhub.v1.NodeRun
+	51,  // 89: quorumhub.v1.CursorsAdvanced.cursors:type_name -> quorumhub.v1.Cursor
+	52,  // 90: quorumhub.v1.Cursor.open:type_name -> quorumhub.v1.OpenMessage
+	51,  // 91: quorumhub.v1.MessageDeadLettered.cursor:type_name -> quorumhub.v1.Cursor
+	54,  // 92: quorumhub.v1.MessageDeadLettered.tries:type_name -> quorumhub.v1.Attempt
+	57,  // 93: quorumhub.v1.DeadLettersReplayed.results:type_name -> quorumhub.v1.ReplayResult
+	54,  // 94: quorumhub.v1.ReplayResult.attempt:type_name -> quorumhub.v1.Attempt
+	15,  // 95: quorumhub.v1.TopicPinged.caller:type_name -> quorumhub.v1.Caller
+	9,   // 96: quorumhub.v1.TopicFetched.outcome:type_name -> quorumhub.v1.FetchOutcome
+	15,  // 97: quorumhub.v1.ApiKeyCreated.caller:type_name -> quorumhub.v1.Caller
+	15,  // 98: quorumhub.v1.NonceClaimed.caller:type_name -> quorumhub.v1.Caller
+	71,  // 99: quorumhub.v1.SessionStarted.passed:type_name -> quorumhub.v1.PassedStep
+	10,  // 100: quorumhub.v1.SessionsEnded.reason:type_name -> quorumhub.v1.SessionEnd
+	125, // 101: quorumhub.v1.SecretsReencrypted.items:type_name -> quorumhub.v1.SecretsReencrypted.Item
+	82,  // 102: quorumhub.v1.TopicContentSet.content:type_name -> quorumhub.v1.TopicContent
+	86,  // 103: quorumhub.v1.EncryptionKeysEnding.keys:type_name -> quorumhub.v1.EndingKey
+	126, // 104: quorumhub.v1.GatewayDocument.files:type_name -> quorumhub.v1.GatewayDocument.File
+	127, // 105: quorumhub.v1.GatewaySecrets.secrets:type_name -> quorumhub.v1.GatewaySecrets.Secret
+	91,  // 106: quorumhub.v1.TopicLifecycleSet.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	128, // 107: quorumhub.v1.LogTrimmed.ranges:type_name -> quorumhub.v1.LogTrimmed.Range
+	97,  // 108: quorumhub.v1.MetaRow.resumed:type_name -> quorumhub.v1.NodeResumed
+	96,  // 109: quorumhub.v1.MetaRow.former_token_keys:type_name -> quorumhub.v1.FormerTokenKey
+	28,  // 110: quorumhub.v1.TopicRow.retention:type_name -> quorumhub.v1.Retention
+	91,  // 111: quorumhub.v1.TopicRow.lifecycle:type_name -> quorumhub.v1.TopicLifecycle
+	82,  // 112: quorumhub.v1.TopicRow.content:type_name -> quorumhub.v1.TopicContent
+	99,  // 113: quorumhub.v1.TopicRow.stored:type_name -> quorumhub.v1.StoredBytes
+	32,  // 114: quorumhub.v1.SubscriptionRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	30,  // 115: quorumhub.v1.SubscriptionRow.former_secrets:type_name -> quorumhub.v1.FormerSecret
+	31,  // 116: quorumhub.v1.SubscriptionRow.extra:type_name -> quorumhub.v1.ExtraField
+	3,   // 117: quorumhub.v1.SubscriptionRow.pause_reason:type_name -> quorumhub.v1.PauseReason
+	32,  // 118: quorumhub.v1.GroupRow.options:type_name -> quorumhub.v1.SubscriptionOptions
+	102, // 119: quorumhub.v1.GroupRow.cursor:type_name -> quorumhub.v1.CursorRow
+	51,  // 120: quorumhub.v1.CursorRow.cursor:type_name -> quorumhub.v1.Cursor
+	29,  // 121: quorumhub.v1.RequestRow.request:type_name -> quorumhub.v1.SubscriptionRequested
+	1,   // 122: quorumhub.v1.FailedRequestRow.mode:type_name -> quorumhub.v1.Mode
+	29,  // 123: quorumhub.v1.FailedRequestRow.asked:type_name -> quorumhub.v1.SubscriptionRequested
+	54,  // 124: quorumhub.v1.DeadLetterRow.tries:type_name -> quorumhub.v1.Attempt
+	5,   // 125: quorumhub.v1.NodeRow.phase:type_name -> quorumhub.v1.NodePhase
+	62,  // 126: quorumhub.v1.ApiKeyRow.key:type_name -> quorumhub.v1.ApiKeyCreated
+	65,  // 127: quorumhub.v1.AccessRuleRow.rule:type_name -> quorumhub.v1.AccessRuleSet
+	67,  // 128: quorumhub.v1.QuotaRow.set:type_name -> quorumhub.v1.QuotaSet
+	71,  // 129: quorumhub.v1.SessionRow.passed:type_name -> quorumhub.v1.PassedStep
+	119, // 130: quorumhub.v1.OriginRow.batches:type_name -> quorumhub.v1.BatchResult
+	120, // 131: quorumhub.v1.BatchResult.proposals:type_name -> quorumhub.v1.ProposalResult
+	121, // 132: quorumhub.v1.ProposalResult.events:type_name -> quorumhub.v1.EventResult
+	59,  // 133: quorumhub.v1.CallbackCredentialsRow.set:type_name -> quorumhub.v1.CallbackCredentialsSet
+	88,  // 134: quorumhub.v1.GatewayRow.applied:type_name -> quorumhub.v1.GatewayApplied
+	135, // [135:135] is the sub-list for method output_type
+	135, // [135:135] is the sub-list for method input_type
+	135, // [135:135] is the sub-list for extension type_name
+	135, // [135:135] is the sub-list for extension extendee
+	0,   // [0:135] is the sub-list for field type_name
 }
 
 func init() { file_hub_proto_init() }
@@ -10476,17 +11707,23 @@ func file_hub_proto_init() {
 		(*Event_SharedContentFetched)(nil),
 		(*Event_SharedContentRevoked)(nil),
 		(*Event_EncryptionKeysEnding)(nil),
+		(*Event_SessionStarted)(nil),
+		(*Event_SessionsEnded)(nil),
+		(*Event_GrantAdvanced)(nil),
+		(*Event_GrantsEnded)(nil),
+		(*Event_DeviceRequested)(nil),
+		(*Event_DeviceDecided)(nil),
 	}
 	file_hub_proto_msgTypes[17].OneofWrappers = []any{}
 	file_hub_proto_msgTypes[56].OneofWrappers = []any{}
-	file_hub_proto_msgTypes[70].OneofWrappers = []any{}
+	file_hub_proto_msgTypes[77].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hub_proto_rawDesc), len(file_hub_proto_rawDesc)),
-			NumEnums:      9,
-			NumMessages:   108,
+			NumEnums:      11,
+			NumMessages:   118,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

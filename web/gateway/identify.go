@@ -45,6 +45,10 @@ func (authenticateStage) do(x *exchange) error {
 	}
 	x.r, x.caller = r, caller
 	if caller.Anonymous && v.way.Required() {
+		if at := v.way.LogIn(x.w, x.r); at != "" && !x.dry {
+			x.resp = &response{status: http.StatusSeeOther, header: http.Header{"Location": {at}, "Cache-Control": {"no-store"}}, final: true}
+			return nil
+		}
 		d := fault(http.StatusUnauthorized, codeUnauthenticated, "this route requires credentials")
 		d.Challenges = v.way.Challenges()
 		return d

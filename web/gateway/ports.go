@@ -59,6 +59,9 @@ type Way interface {
 	Required() bool
 	// Challenges are the WWW-Authenticate values that advertise what it accepts.
 	Challenges() []string
+	// LogIn returns the URL at which the sender of a request without credentials can log in, and come back; empty: the sender cannot,
+	// because it is a program, or because there is nothing that a person could do.
+	LogIn(w http.ResponseWriter, r *http.Request) string
 }
 
 // Callers identifies callers and decides what they may do. Safe for concurrent use.

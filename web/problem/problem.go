@@ -231,6 +231,13 @@ func (d *Details) writeHeader(w http.ResponseWriter, contentType string) {
 	h.Set("Content-Type", contentType)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
+	d.SetHeaders(w)
+	w.WriteHeader(d.Status)
+}
+
+// SetHeaders sets the headers that are part of the answer whatever the form of its body.
+func (d *Details) SetHeaders(w http.ResponseWriter) {
+	h := w.Header()
 	if d.Allow != "" {
 		h.Set("Allow", d.Allow)
 	}
@@ -250,7 +257,6 @@ func (d *Details) writeHeader(w http.ResponseWriter, contentType string) {
 		h.Set("Connection", "close")
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // fails without a connection, as in tests
 	}
-	w.WriteHeader(d.Status)
 }
 
 // Seconds rounds up to whole seconds, so that no client retries too early.
