@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -48,6 +49,7 @@ type stateResponse struct {
 type formation struct {
 	mu           sync.Mutex
 	refused      time.Time // since when more than half of the peers refuse this node
+	wiped        time.Time // since when some peer knows this node with other data
 	fresh        bool
 	disagreement error
 }
@@ -252,10 +254,11 @@ func (n *Node) decide(ctx context.Context, answers map[string]*stateResponse, mi
 }
 
 // checkRejected returns an error if other nodes definitely refuse this one, as opposed to being unreachable. The refusal of a
-// node that belongs to a cluster counts at once. Of fresh nodes more than half must refuse for a while, because a single
-// one may itself be misconfigured.
+// node that belongs to a cluster counts at once, unless it says that it knows this node with other data: it may have just joined
+// a recovered cluster, and have the state of the former one for a moment. Of fresh nodes more than half must refuse for a while,
+// because a single one may itself be misconfigured.
 func (n *Node) checkRejected(answers map[string]*stateResponse, missing map[string]error) error {
-	var refused *refusedError
+	var refused, wiped *refusedError
 	count := 0
 	for _, id := range slices.Sorted(maps.Keys(missing)) {
 		var r *refusedError
@@ -263,11 +266,21 @@ func (n *Node) checkRejected(answers map[string]*stateResponse, missing map[stri
 			continue
 		}
 		switch {
-		case r.what == refusedWiped, r.what == refusedLevel, r.what == refusedID, r.what == refusedRemoved, r.settled:
-			return r
+		case r.what == refusedWiped:
+			wiped = r
+		case r.what == refusedLevel, r.what == refusedID, r.what == refusedRemoved, r.settled:
+			return cmp.Or(wiped, r) // the former says more
 		}
 		refused = r
 		count++
+	}
+	switch {
+	case wiped == nil:
+		n.formation.wiped = time.Time{}
+	case n.formation.wiped.IsZero():
+		n.formation.wiped = time.Now()
+	case time.Since(n.formation.wiped) >= patience:
+		return wiped
 	}
 	switch {
 	case len(answers) > 0 || 2*count <= len(n.opts.Peers)-1:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -337,12 +336,7 @@ func TestMovedNodeStaysAMember(t *testing.T) {
 	w.start()
 	for _, moved := range []*member{w.follower(), w.leader()} {
 		w.crash(moved)
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		address := l.Addr().String()
-		l.Close()
+		address := free(t, 1)[0]
 		w.peers = slices.Clone(w.peers)
 		for i := range w.peers {
 			if w.peers[i].ID == moved.id {

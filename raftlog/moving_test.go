@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"quorumhub/raftlog"
+	"quorumhub/test/hubtest"
 )
 
 // restartAt stops all members and starts those that are not down with other addresses.
@@ -107,16 +108,22 @@ func TestNodesMoveWhileOneIsDown(t *testing.T) {
 	eventually(t, "all have the same state", w.sameState)
 }
 
-// free returns addresses at which nobody listens.
-func free(t *testing.T, n int) (addresses []string) {
+// free returns addresses at which nobody listens, all with the same IP address.
+func free(t testing.TB, n int) []string {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addresses = append(addresses, l.Addr().String())
+	addresses, err := hubtest.FreeAddrs(n)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return addresses
+}
+
+// freeIP is their IP address.
+func freeIP(t testing.TB) string {
+	t.Helper()
+	ip, _, err := net.SplitHostPort(free(t, 1)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ip
 }

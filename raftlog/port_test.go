@@ -55,14 +55,7 @@ func newNetwork(t testing.TB, n int) *network {
 // add adds a member with its own address, without starting it.
 func (w *network) add(id string) *member {
 	w.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.peers = append(w.peers, raftlog.Peer{ID: id, Address: l.Addr().String()})
-	if err := l.Close(); err != nil {
-		w.t.Fatal(err)
-	}
+	w.peers = append(w.peers, raftlog.Peer{ID: id, Address: free(w.t, 1)[0]})
 	m := newMember(w.t, id)
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -68,7 +68,7 @@ func (a *authority) issue(name string, change ...func(*x509.Certificate)) *raftl
 	a.t.Helper()
 	key := a.newKey()
 	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.ParseIP(freeIP(a.t)), net.IPv4(127, 0, 0, 1)},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	for _, f := range change {
 		f(template)
@@ -116,7 +116,7 @@ func makeAuthority(t *testing.T) *made {
 func (m *made) issue(node string, hosts ...string) *raftlog.TLSFiles {
 	m.t.Helper()
 	if len(hosts) == 0 {
-		hosts = []string{"127.0.0.1"}
+		hosts = []string{freeIP(m.t), "127.0.0.1"}
 	}
 	c, err := m.Issue(m.t.TempDir(), node, hosts, time.Hour)
 	if err != nil {
@@ -176,7 +176,7 @@ func TestMismatchedCertificatesAreRefused(t *testing.T) {
 			c.URIs = []*url.URL{{Scheme: "quorumhub", Host: "cluster", Path: "/node/node-3"}}
 		}), "claims to be node-2 but presents the certificate of node-3", "claims to be node-2 but presents the certificate of node-3"},
 		{"another address", ours.issue("node-2", func(c *x509.Certificate) { c.IPAddresses = nil; c.DNSNames = []string{"elsewhere"} }), "",
-			"its certificate is for elsewhere, not for 127.0.0.1"},
+			"its certificate is for elsewhere, not for " + freeIP(t)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newNetwork(t, 2)
