@@ -47,12 +47,16 @@ func TestDrainedNodes(t *testing.T) {
 			others = append(others, m)
 		}
 	}
-	w.mustChange(raftlog.Change{Operation: raftlog.DrainNode, Node: others[0].id})
+	eventually(t, "another one can be drained, once the leader hears the third", func() bool {
+		return w.apply(w.leader(), raftlog.Change{Operation: raftlog.DrainNode, Node: others[0].id}) == nil
+	})
 	w.refuses(raftlog.Change{Operation: raftlog.DrainNode, Node: others[1].id}, hub.CodeConflict, "no other node could deliver")
 	eventually(t, "two are drained", func() bool { return draining(lead.id) && draining(others[0].id) })
 	w.crash(others[1])
 	eventually(t, "they deliver, as nobody else can", func() bool { return !draining(lead.id) && !draining(others[0].id) })
-	w.mustChange(raftlog.Change{Operation: raftlog.UndrainNode, Node: lead.id})
+	eventually(t, "one can be let deliver", func() bool {
+		return w.apply(w.leader(), raftlog.Change{Operation: raftlog.UndrainNode, Node: lead.id}) == nil
+	})
 	eventually(t, "one may rest again", func() bool { return !draining(lead.id) && draining(others[0].id) })
 }
 
