@@ -407,9 +407,15 @@ func (p *ServiceProvider) check(protocols []string) error {
 // protocolClaims are those that the protocol itself sets in ID tokens.
 var protocolClaims = [...]string{"iss", "sub", "aud", "exp", "iat", "nbf", "jti", "nonce", "azp", "auth_time", "at_hash", "c_hash", "sid", "events"}
 
+// terminalClient is the client ID of quorumhub login, see auth/ticket.
+const terminalClient = "quorumhub-terminal"
+
 func (p *ServiceProvider) checkClient() (err error) {
 	if !validName(p.ClientID) {
 		return fmt.Errorf("client_id: %q; expected at most 64 letters, digits, dots, dashes and underscores", clip(p.ClientID))
+	}
+	if p.ClientID == terminalClient {
+		return fmt.Errorf("client_id: %q is what quorumhub login calls itself; expected another one", p.ClientID)
 	}
 	if p.ClientSecretHash != "" {
 		if p.secretHash, err = hex.DecodeString(p.ClientSecretHash); err != nil || len(p.secretHash) != sha256.Size {

@@ -164,6 +164,7 @@ func TestMistakesInSequencesAndServiceProviders(t *testing.T) {
 		{`hosts: [wiki.example.org, "wiki.example.org:8443"]`, "hosts: ['*.example.org']", `hosts: "*.example.org"; expected a host in lower case`},
 		{`hosts: [wiki.example.org, "wiki.example.org:8443"]`, "hosts: [a.example.org, a.example.org]", `hosts: a.example.org is also a host of wiki`},
 		{"claims: {Groups: roles}", "claims: {Groups: groups}", `claims.Groups: "groups"; expected one of amr, authority, id`},
+		{"client_id: shop, client_secret_hash", "client_id: quorumhub-terminal, client_secret_hash", `client_id: "quorumhub-terminal" is what quorumhub login calls itself`},
 		{"client_id: shop, ", "", `service_providers[3] (shop): client_id: ""`},
 		{"client_secret_hash: e3b0", "client_secret_hash: hunter2", `client_secret_hash: is no hash; expected 64 hexadecimal digits`},
 		{`"https://shop.example.org/cb"`, `"http://shop.example.org/cb"`, `redirect_uris[0]: "http://shop.example.org/cb": expected https; http is allowed only on this machine`},
