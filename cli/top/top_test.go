@@ -7,6 +7,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,13 +91,14 @@ func (s *screen) last() string {
 func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, keys := &screen{}, make(chan byte)
-		reads, broken := 0, false
+		var reads atomic.Int64
+		var broken atomic.Bool
 		term := &top.Terminal{Out: s, Keys: keys, Coloured: true, Size: func() (int, int) { return 60, 14 }}
 		ended := make(chan error)
 		go func() {
 			ended <- term.Run(t.Context(), 2*time.Second, order(t, "name"), func(context.Context) (*top.Figures, error) {
-				reads++
-				if broken {
+				reads.Add(1)
+				if broken.Load() {
 					return nil, errors.New("hub at http://127.0.0.1:1 is unreachable")
 				}
 				return parsed(t), nil
@@ -104,8 +106,8 @@ func TestRun(t *testing.T) {
 		}()
 		time.Sleep(7 * time.Second)
 		synctest.Wait()
-		if reads != 4 {
-			t.Errorf("read %d times within 7 s", reads)
+		if reads.Load() != 4 {
+			t.Errorf("read %d times within 7 s", reads.Load())
 		}
 		lines := strings.Split(s.last(), "\r\n")
 		if len(lines) > 14 {
@@ -125,7 +127,7 @@ func TestRun(t *testing.T) {
 		if !strings.Contains(s.last(), "sorted by lag") {
 			t.Errorf("l does not sort: %q", s.last())
 		}
-		broken = true
+		broken.Store(true)
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if !strings.Contains(s.last(), "unreachable") || !strings.Contains(s.last(), "published") {
