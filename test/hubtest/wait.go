@@ -80,6 +80,10 @@ func Until(tb testing.TB, moment time.Time) {
 // would take such a port at 127.0.0.1 before a node listens there, or while it restarts.
 func FreeAddrs(n int) ([]string, error) { return freeAddrs(processHost(), n) }
 
+// FreeLocalhost is FreeAddrs at 127.0.0.1, which is where browsers find localhost, and the one address besides it that they take for a
+// secure connection.
+func FreeLocalhost(n int) ([]string, error) { return freeAddrs("127.0.0.1", n) }
+
 func freeAddrs(host string, n int) ([]string, error) {
 	addrs := make([]string, n)
 	for i := range addrs {

@@ -33,7 +33,7 @@ func TestBrowserConsole(t *testing.T) {
 
 // TestBrowserBelowAPath: all of it works below the path of the hub's public URL.
 func TestBrowserBelowAPath(t *testing.T) {
-	addrs, err := hubtest.FreeAddrs(2)
+	addrs, err := hubtest.FreeLocalhost(2)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ func proxy(t *testing.T, name, hub, app string) string {
 		}
 		t.Skipf("%s is missing; test/deps.sh installs it", name)
 	}
-	addrs, err := hubtest.FreeAddrs(1)
+	addrs, err := hubtest.FreeLocalhost(1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestForwardAuthProxies(t *testing.T) {
 	for _, name := range []string{"caddy", "nginx"} {
 		t.Run(name, func(t *testing.T) {
 			app := application(t)
-			addrs, err := hubtest.FreeAddrs(2)
+			addrs, err := hubtest.FreeLocalhost(2)
 			if err != nil {
 				t.Fatal(err)
 			}

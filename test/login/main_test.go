@@ -103,7 +103,7 @@ rules:
 // start starts a hub with an auth.file.
 func start(t *testing.T, settings string, more hubtest.Settings) *hubtest.Node {
 	t.Helper()
-	addrs, err := hubtest.FreeAddrs(2)
+	addrs, err := hubtest.FreeLocalhost(2)
 	if err != nil {
 		t.Fatal(err)
 	}
