@@ -361,6 +361,7 @@ func TestApplicationsAuthenticate(t *testing.T) {
 	if status, got, _ := c.token("/oidc/token", form); status != http.StatusOK {
 		t.Errorf("by client_secret_post: got %d %v", status, got)
 	}
+	form = url.Values{"grant_type": {"authorization_code"}, "code": {shop.code(alice)}, "redirect_uri": {shop.RedirectURL}, "code_verifier": {verifier}}
 	if status, got, _ := c.token("/oidc/token?client_id=shop&client_secret="+url.QueryEscape(shopSecret), form); status != http.StatusBadRequest || got["error"] != "invalid_request" {
 		t.Errorf("a secret in the URL: got %d %v", status, got)
 	}

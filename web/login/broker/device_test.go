@@ -113,6 +113,9 @@ func TestATerminalIsLetIn(t *testing.T) {
 	if status, _ := alice.decide(term.Code, "deny"); status != http.StatusNotFound {
 		t.Errorf("decided again: %d", status)
 	}
+	if _, status, page := alice.visit(term.Page); status != http.StatusNotFound || strings.Contains(page, "laptop") {
+		t.Errorf("the page of one that was decided about: %d %s", status, page)
+	}
 	status, got := term.poll()
 	access, _ := got["access_token"].(string)
 	refresh, _ := got["refresh_token"].(string)
