@@ -148,6 +148,12 @@ func (g *Guard) DemandFor(provider string) *Demand {
 	return &Demand{guard: g, name: provider, provider: true}
 }
 
+// CheckStep reports why there can be no sequence with this step by the authenticators in force.
+func (g *Guard) CheckStep(s Step) error {
+	_, err := g.gate().step(s, PrincipalAny)
+	return err
+}
+
 // Demand is a Way by the authenticators in force. Safe for concurrent use.
 type Demand struct {
 	guard    *Guard

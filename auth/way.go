@@ -93,26 +93,32 @@ func (g *Gate) way(steps []Step, principal string) (*Way, error) {
 	}
 	w := &Way{settings: g.settings}
 	for i, s := range steps {
-		step := wayStep{Step: s}
-		if step.Principal == "" {
-			step.Principal = principal
-		}
-		for _, name := range s.Of {
-			only, err := g.named(name)
-			if err != nil {
-				return nil, fmt.Errorf("step %d: %w", i+1, err)
-			}
-			if s.Strategy == StrategyParallel && g.settings.authenticators()[name] {
-				return nil, fmt.Errorf("step %d: %s needs somebody to act, so it cannot be asked in parallel", i+1, name)
-			}
-			step.of = append(step.of, only)
-		}
-		if err := step.check(g.settings.strategies); err != nil {
+		step, err := g.step(s, principal)
+		if err != nil {
 			return nil, fmt.Errorf("step %d: %w", i+1, err)
 		}
 		w.steps = append(w.steps, step)
 	}
 	return w, nil
+}
+
+// step finds the authenticators of a step.
+func (g *Gate) step(s Step, principal string) (wayStep, error) {
+	step := wayStep{Step: s}
+	if step.Principal == "" {
+		step.Principal = principal
+	}
+	for _, name := range s.Of {
+		only, err := g.named(name)
+		if err != nil {
+			return step, err
+		}
+		if s.Strategy == StrategyParallel && g.settings.authenticators()[name] {
+			return step, fmt.Errorf("%s needs somebody to act, so it cannot be asked in parallel; expected authenticators of programs, such as certificate", name)
+		}
+		step.of = append(step.of, only)
+	}
+	return step, step.check(g.settings.strategies)
 }
 
 // named returns a gate of the authenticators with a name, and of sessions that passed one.

@@ -66,3 +66,36 @@ service_providers: [{name: console, protocol: pages, sequence: both}, {name: des
 	}
 	s.stop()
 }
+
+// A registry whose sequences the hub could not take callers through is refused where it is applied, not where it is used.
+func TestRegistriesWithSequencesThatCannotBe(t *testing.T) {
+	dir := t.TempDir()
+	root, rootLine := keyLine(t, "root", "operator")
+	authFile, config, file := filepath.Join(dir, "auth.yaml"), filepath.Join(dir, "hub.yaml"), filepath.Join(dir, "gateway.yaml")
+	writeText(t, authFile, "api_keys:\n"+rootLine+reloadRules+`
+identity_providers: [{name: paste, kind: key}]
+sequences: {staff: {steps: [{strategy: multi, of: [paste, key]}]}}
+`)
+	writeText(t, config, fmt.Sprintf("http.addr: 127.0.0.1:0\ndata_dir: %q\nauth: {mode: required, file: %q}\n", filepath.Join(dir, "data"), authFile))
+	s := serving(t, config, nil, nil)
+	apply := func(sequences, auth string) result {
+		t.Helper()
+		writeText(t, file, "version: 1\nsequences: "+sequences+"\nservices:\n  - {name: topics, uri: topics, default: \"1\", versions: [{version: \"1\", methods: [GET], target: \"hub:topics\", auth: "+auth+"}]}\n")
+		return run(t, "", "gateway", "apply", file, "--hub", s.url, "--token", root)
+	}
+	for sequences, want := range map[string]string{
+		"{partners: [{strategy: single, of: [staff]}]}":          `there is no authenticator "staff"`,
+		"{partners: [{strategy: parallel, of: [paste, key]}]}":   "paste needs somebody to act, so it cannot be asked in parallel",
+		"{partners: [{strategy: multi, of: [paste, visitors]}]}": `unknown authenticator "visitors"`,
+	} {
+		if got := apply(sequences, "partners"); got.code == 0 || !strings.Contains(got.out+got.err, want) || !strings.Contains(got.out+got.err, "sequences.partners[0].of") {
+			t.Errorf("%s: %+v, want %s", sequences, got, want)
+		}
+	}
+	for sequences, auth := range map[string]string{"{partners: [{strategy: multi, of: [paste, key]}]}": "partners", "{others: [{of: [key]}]}": "staff"} {
+		if got := apply(sequences, auth); got.code != 0 {
+			t.Errorf("%s with auth: %s: %+v", sequences, auth, got)
+		}
+	}
+	s.stop()
+}

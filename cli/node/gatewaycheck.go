@@ -45,6 +45,14 @@ func (c *gatewayChecker) Authenticator(name string) error {
 	return err
 }
 
+// Step implements registry.Environment.
+func (c *gatewayChecker) Step(s *registry.Step) error {
+	if c.guard == nil {
+		return nil // Authenticator has said so
+	}
+	return c.guard.CheckStep(auth.Step{Strategy: s.Strategy, Of: s.Of, Require: s.Require, Min: s.Min})
+}
+
 // Operation implements registry.Environment.
 func (c *gatewayChecker) Operation(name string) error { return web.CheckOperation(name) }
 

@@ -341,6 +341,7 @@ func (c *checker) sequence(name string, steps []Step) {
 	}
 	for i, s := range steps {
 		at := below(path, i)
+		before := len(c.mistakes.found)
 		unique(c, s.Of, below(at, "of"))
 		switch n := len(s.Of); {
 		case s.Strategy == "single" && n > 1:
@@ -360,6 +361,11 @@ func (c *checker) sequence(name string, steps []Step) {
 		}
 		for j, authenticator := range s.Of {
 			c.stepOf(authenticator, below(at, "of", j))
+		}
+		if c.env != nil && len(c.mistakes.found) == before {
+			if err := c.env.Step(&steps[i]); err != nil {
+				c.failf(below(at, "of"), "%s", err)
+			}
 		}
 	}
 }

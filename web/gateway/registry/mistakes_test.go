@@ -145,6 +145,7 @@ func badRegistries() map[string]bad {
 		"sequence geo":            {"version: 1\nsequences: {geo: [{of: [key]}]}\n", "geo is also the name of an authenticator"},
 		"single of two":           {"version: 1\nsequences: {p: [{of: [geo, key]}]}\n", "sequences.p[0].of: 2 authenticators, but strategy single takes one"},
 		"failover of one":         {"version: 1\nsequences: {p: [{strategy: failover, of: [geo]}]}\n", "sequences.p[0].of: one authenticator, but strategy failover needs at least two"},
+		"a person in parallel":    {"version: 1\nsequences: {p: [{strategy: parallel, of: [geo, keycloak]}]}\n", "sequences.p[0].of: keycloak needs somebody to act"},
 		"min too large":           {"version: 1\nsequences: {p: [{strategy: parallel, of: [geo, key], min: 3}]}\n", "sequences.p[0].min: got 3, expected at most"},
 		"unknown step":            {"version: 1\nsequences: {p: [{of: [ldap]}]}\n", `sequences.p[0].of[0]: unknown authenticator "ldap"`},
 		"shadowed topic":          {"version: 1\ntopics: [{match: \"a/**\", deliver: {strip: [/x]}}, {match: a/b, deliver: {strip: [/x]}}]\n", "topics[1].match: never applies: topics[0] (a/**, line 2) matches first"},

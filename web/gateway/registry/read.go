@@ -15,6 +15,8 @@ import (
 type Environment interface {
 	// Authenticator is asked for names in auth and in sequences, except default, none and those of sequences.
 	Authenticator(name string) error
+	// Step is asked for each step of a sequence whose names Authenticator knows: whether the hub could take callers through it.
+	Step(s *Step) error
 	// Operation is asked for hub: targets.
 	Operation(name string) error
 	// Topic is asked for topic: targets.

@@ -24,6 +24,13 @@ func (hub) Authenticator(name string) error {
 	return errors.New("expected geo, key, token, certificate, signature or an issuer")
 }
 
+func (hub) Step(s *registry.Step) error {
+	if s.Strategy == "parallel" && slices.Contains(s.Of, "keycloak") {
+		return errors.New("keycloak needs somebody to act, so it cannot be asked in parallel")
+	}
+	return nil
+}
+
 func (hub) Operation(name string) error {
 	if name == "topics" {
 		return nil
