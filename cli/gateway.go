@@ -148,17 +148,17 @@ func diffRegistry(ctx context.Context, s Streams, hub *client.Client, doc regist
 	}
 	if !a.Changed {
 		if asJSON {
-			return writeJSON(s.Out, map[string]any{"hash": hash, "changes": []gateway.Change{}})
+			return writeJSON(s.Out, map[string]any{"hash": hash, "changes": []registry.Change{}})
 		}
 		_, err := fmt.Fprintln(s.Out, "nothing to change")
 		return err
 	}
-	changes, err := gateway.Diff(have, doc, a.Secrets)
+	changes, err := registry.Diff(have, doc, a.Secrets)
 	if err != nil {
 		return err
 	}
 	if asJSON {
-		if err := writeJSON(s.Out, map[string]any{"hash": hash, "changes": append([]gateway.Change{}, changes...)}); err != nil {
+		if err := writeJSON(s.Out, map[string]any{"hash": hash, "changes": append([]registry.Change{}, changes...)}); err != nil {
 			return err
 		}
 		return exit.With(exit.Differs, errors.New(""))

@@ -32,7 +32,7 @@ func TestHealthcheckFindsTheNode(t *testing.T) {
 	tls := []string{"--set", "http.tls.cert=" + filepath.Join(dir, "node-1.pem"), "--set", "http.tls.key=" + filepath.Join(dir, "node-1.key")}
 	for name, more := range map[string][]string{"plain": nil, "tls": tls} {
 		t.Run(name, func(t *testing.T) {
-			_, port, _ := net.SplitHostPort(freeAddress(t))
+			_, port, _ := net.SplitHostPort(freeAddr(t))
 			config := append([]string{"--set", "http.addr=0.0.0.0:" + port, "--set", "auth.mode=open", "--set", "data_dir=" + t.TempDir()}, more...)
 			if got := healthcheck(t, nil, config...); got.code != 1 || !strings.Contains(got.err, "does not answer: ") {
 				t.Errorf("before the start: %+v", got)

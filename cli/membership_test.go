@@ -3,7 +3,6 @@ package cli_test
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"quorumhub/test/hubtest"
 )
 
 // newGrowingCluster prepares a cluster of n nodes with the same list of peers, to be started one by one.
@@ -22,16 +23,12 @@ func newGrowingCluster(t *testing.T, n int) *devCluster {
 	c := &devCluster{t: t, dir: t.TempDir(), out: new(syncBuffer)}
 	var peers []string
 	var cluster []string
+	addrs, err := hubtest.FreeAddrs(2 * n)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i := range n {
-		var ports [2]string
-		for j := range ports {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer l.Close()
-			ports[j] = l.Addr().String()
-		}
+		ports := addrs[2*i : 2*i+2]
 		c.urls = append(c.urls, "http://"+ports[0])
 		cluster = append(cluster, ports[1])
 		peers = append(peers, fmt.Sprintf("node-%d=%s", i+1, ports[1]))

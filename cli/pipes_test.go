@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -47,16 +46,6 @@ func full(t *testing.T) *os.File {
 	return w
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // start runs this program as a process of its own, which the test stops.
 func start(t *testing.T, stdout, stderr *os.File, args ...string) *exec.Cmd {
 	t.Helper()
@@ -95,7 +84,7 @@ func metric(t *testing.T, hub, name string) float64 {
 func TestAHubOutlivesTheReaderOfItsLog(t *testing.T) {
 	for name, out := range map[string]*os.File{"gone": unread(t), "not reading": full(t)} {
 		t.Run(name, func(t *testing.T) {
-			addr := freeAddress(t)
+			addr := freeAddr(t)
 			cmd := start(t, out, out, "serve", "--set", "http.addr="+addr, "--set", "data_dir="+t.TempDir(), "--set", "topics.auto_register=true")
 			hub := "http://" + addr
 			eventually(t, "the hub is ready", func() bool { return isReady(hub) })
@@ -116,7 +105,7 @@ func TestAHubOutlivesTheReaderOfItsLog(t *testing.T) {
 }
 
 func TestDevOutlivesTheReaderOfItsOutput(t *testing.T) {
-	out, addr, dir := unread(t), freeAddress(t), t.TempDir()
+	out, addr, dir := unread(t), freeAddr(t), t.TempDir()
 	cmd := start(t, out, out, "dev", "--http", addr, "--data-dir", dir)
 	eventually(t, "the node is ready", func() bool { return isReady("http://" + addr) })
 	if got := run(t, "", "publish", "news", "--data", "x", "--hub", "http://"+addr); got.code != 0 {

@@ -172,8 +172,13 @@ func (d *Dispatcher) bookFlowFailureLocked(l *lane, e *entry, res PushResult, st
 		f.giveBack(e)
 		return
 	}
+	d.delayLocked(f, e, policy.Delay(res.failure(0, e.refused, 0)))
+}
+
+// delayLocked puts a message of a flow off.
+func (d *Dispatcher) delayLocked(f *flow, e *entry, wait time.Duration) {
 	f.unload(e)
-	e.state, e.due = entryDelayed, d.now()+policy.Delay(res.failure(0, e.refused, 0))
+	e.state, e.due = entryDelayed, d.now()+wait
 	f.delayed = append(f.delayed, e)
 	d.remindLocked(f, e.due)
 }

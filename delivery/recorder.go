@@ -83,7 +83,7 @@ func (d *Dispatcher) write(ctx context.Context, cursors bool) error {
 			if batch[i].entry != nil {
 				d.settledEntryLocked(&batch[i], results[i].Outcome)
 			} else {
-				d.settledLocked(&batch[i])
+				d.settledLocked(&batch[i], results[i].Outcome)
 			}
 		}
 		d.settle = d.settle[n:]
@@ -173,10 +173,11 @@ const (
 	maxCursorBytes = 64 << 10 // of open messages, in one event
 	finalWrites    = 3        // attempts to write the last cursors
 	finalTime      = 5 * time.Second
+	unapplied      = time.Second // for what made a settlement stale to arrive here
 )
 
 // settledLocked lets a lane go on once its settlement is in the log.
-func (d *Dispatcher) settledLocked(s *settlement) {
+func (d *Dispatcher) settledLocked(s *settlement, outcome hub.Outcome) {
 	l := s.lane
 	if l.state != laneSettling {
 		return // ended meanwhile, or owned by another node
@@ -194,6 +195,10 @@ func (d *Dispatcher) settledLocked(s *settlement) {
 		d.endLocked(l.id)
 		return
 	}
+	if outcome == hub.OutcomeStale { // for a reason that this node has not applied yet; there is no dead letter
+		d.waitLocked(l, max(s.delay, unapplied))
+		return
+	}
 	d.stats.DeadLettered++
 	d.o.Log.Warn("message given up", "subscription", l.id.String(), "topic", l.topic.name, "offset", s.offset,
 		"attempts", s.attempts, "status", s.status, "reason", string(s.reason))
@@ -208,15 +213,19 @@ func (d *Dispatcher) settledLocked(s *settlement) {
 	d.placeLocked(l)
 }
 
-// settledEntryLocked finishes a message that a flow has given up, or frees it if the event was stale.
+// settledEntryLocked finishes a message that a flow has given up. If the event was stale, the message is sent again.
 func (d *Dispatcher) settledEntryLocked(s *settlement, outcome hub.Outcome) {
 	f := s.lane.flow
 	if f.gen != s.flowGen || s.entry.state != entrySettling {
 		return
 	}
-	if s.void || outcome == hub.OutcomeStale {
+	switch {
+	case s.void, outcome == hub.OutcomeStale && len(f.members) == 0:
 		f.giveBack(s.entry)
 		d.feedLocked(f)
+		return
+	case outcome == hub.OutcomeStale:
+		d.delayLocked(f, s.entry, unapplied)
 		return
 	}
 	d.stats.DeadLettered++

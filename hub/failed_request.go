@@ -163,32 +163,46 @@ func (f *RequestFilter) match(topic, callbackKey, owner string) bool {
 
 // FailedRequests returns copies of at most max of the matching requests that failed within the last hour, the latest
 // request first, with an ID below before; 0: no bound.
-func (s *State) FailedRequests(f RequestFilter, before RequestID, max int) (out []FailedRequest) {
+func (s *State) FailedRequests(f RequestFilter, before RequestID, max int) []FailedRequest {
+	var found []*FailedRequest
 	for _, r := range s.failed.byNumber {
 		if (before == 0 || r.ID < before) && s.meta.Now-nanos(r.SettledAt) < int64(FailedRequestsFor) && f.match(r.TopicName, r.CallbackKey, r.Owner) {
-			out = append(out, *r)
+			found = latest(append(found, r), 4*max, max, func(r *FailedRequest) RequestID { return r.ID })
 		}
 	}
-	slices.SortFunc(out, func(a, b FailedRequest) int { return cmp.Compare(b.ID, a.ID) })
-	if max > 0 && len(out) > max {
-		out = out[:max]
+	return copies(latest(found, 0, max, func(r *FailedRequest) RequestID { return r.ID }))
+}
+
+// latest sorts requests, the latest first, and keeps at most max of them (0: all), once there are more than some.
+func latest[T any](list []*T, some, max int, id func(*T) RequestID) []*T {
+	if len(list) <= some || some > 0 && max <= 0 {
+		return list
+	}
+	slices.SortFunc(list, func(a, b *T) int { return cmp.Compare(id(b), id(a)) })
+	if max > 0 && len(list) > max {
+		list = list[:max]
+	}
+	return list
+}
+
+func copies[T any](list []*T) []T {
+	out := make([]T, len(list))
+	for i, v := range list {
+		out[i] = *v
 	}
 	return out
 }
 
 // PendingRequests returns copies of at most max of the matching requests that wait for verification, the latest first,
 // with an ID below before; 0: no bound.
-func (s *State) PendingRequests(f RequestFilter, before RequestID, max int) (out []Request) {
+func (s *State) PendingRequests(f RequestFilter, before RequestID, max int) []Request {
+	var found []*Request
 	for _, r := range s.requests {
 		if (before == 0 || r.ID < before) && r.Mode != ModeDenied && f.match(r.TopicName, r.CallbackKey, r.Owner) {
-			out = append(out, *r)
+			found = latest(append(found, r), 4*max, max, func(r *Request) RequestID { return r.ID })
 		}
 	}
-	slices.SortFunc(out, func(a, b Request) int { return cmp.Compare(b.ID, a.ID) })
-	if max > 0 && len(out) > max {
-		out = out[:max]
-	}
-	return out
+	return copies(latest(found, 0, max, func(r *Request) RequestID { return r.ID }))
 }
 
 func (f *FailedRequest) row() *hubpb.FailedRequestRow {

@@ -6,7 +6,7 @@ import "slices"
 const walkStep = 500
 
 // WalkTopics calls visit with every topic, in order of ID, until it returns false. It releases the state's lock every few hundred
-// topics, so that what comes or goes meanwhile may be missing, and nobody waits for it. t is valid during the call only.
+// topics, so that what comes or goes meanwhile may be missing, and nobody waits for it. t is valid during the call only, and must not be changed.
 func WalkTopics(r StateReader, visit func(t *Topic) bool) {
 	more := true
 	for ids := topicIDs(r); len(ids) > 0 && more; {
@@ -34,8 +34,9 @@ func topicIDs(r StateReader) (ids []TopicID) {
 }
 
 // WalkSubscriptions calls visit with every active subscription and the head of its topic until it returns false: topic by topic,
-// and in order of ID within each. Otherwise it is as WalkTopics.
-func WalkSubscriptions(r StateReader, visit func(sub *Subscription, head uint64) bool) {
+// and in order of ID within each. Between two holds of the state's lock it calls between, if it is not nil: what takes long
+// belongs there. Otherwise it is as WalkTopics.
+func WalkSubscriptions(r StateReader, visit func(sub *Subscription, head uint64) bool, between func()) {
 	ids := topicIDs(r)
 	after := SubscriptionID(0) // within ids[0]
 	for more := true; len(ids) > 0 && more; {
@@ -55,6 +56,9 @@ func WalkSubscriptions(r StateReader, visit func(sub *Subscription, head uint64)
 				return
 			}
 		})
+		if between != nil {
+			between()
+		}
 	}
 }
 
@@ -81,16 +85,20 @@ func (s *State) walkTopic(t *Topic, after SubscriptionID, n int, visit func(sub 
 	list := t.subscriptions[first:]
 	last = len(list) <= n
 	for _, id := range list[:min(n, len(list))] {
-		sub := s.view(s.subs[id])
-		if after = id; !visit(&sub, t.Head) {
+		sub := s.subs[id]
+		if sub.Group != 0 {
+			v := s.view(sub)
+			sub = &v
+		}
+		if after = id; !visit(sub, t.Head) {
 			return after, last, false
 		}
 	}
 	return after, last, true
 }
 
-// WalkLetters calls visit with every dead letter, in order of ID, until it returns false. Otherwise it is as WalkTopics.
-func WalkLetters(r StateReader, visit func(d *DeadLetter) bool) {
+// WalkLetters calls visit with every dead letter, in order of ID, until it returns false. Otherwise it is as WalkSubscriptions.
+func WalkLetters(r StateReader, visit func(d *DeadLetter) bool, between func()) {
 	next, last := uint64(1), uint64(1)
 	for more := true; next <= last && more; {
 		r.View(func(s *State) {
@@ -106,5 +114,8 @@ func WalkLetters(r StateReader, visit func(d *DeadLetter) bool) {
 				more = false
 			}
 		})
+		if between != nil {
+			between()
+		}
 	}
 }

@@ -46,10 +46,10 @@ func TestWalks(t *testing.T) {
 	if len(names) != topics+1 || !slices.IsSorted(names) || h.n < 3 {
 		t.Errorf("%d topics in %d holds", len(names), h.n)
 	}
-	seen, heads := map[hub.SubscriptionID]int{}, uint64(0)
+	seen, heads, pauses := map[hub.SubscriptionID]int{}, uint64(0), 0
 	h.n = 0
-	hub.WalkSubscriptions(h, func(sub *hub.Subscription, head uint64) bool { seen[sub.ID]++; heads += head; return true })
-	if len(seen) != each*topics+1300 || heads != 2*1300 || h.n < 6 {
+	hub.WalkSubscriptions(h, func(sub *hub.Subscription, head uint64) bool { seen[sub.ID]++; heads += head; return true }, func() { pauses++ })
+	if len(seen) != each*topics+1300 || heads != 2*1300 || h.n < 6 || pauses != h.n-1 {
 		t.Errorf("%d subscriptions in %d holds, heads %d", len(seen), h.n, heads)
 	}
 	for id, n := range seen {
@@ -82,14 +82,14 @@ func TestWalkLetters(t *testing.T) {
 	w.apply(&hubpb.Event{Kind: &hubpb.Event_DeadLettersDropped{DeadLettersDropped: &hubpb.DeadLettersDropped{Letters: drop}}})
 	h := &holds{world: w}
 	var got []uint64
-	hub.WalkLetters(h, func(d *hub.DeadLetter) bool { got = append(got, d.ID); return true })
+	hub.WalkLetters(h, func(d *hub.DeadLetter) bool { got = append(got, d.ID); return true }, nil)
 	if len(got) != 600 || !slices.IsSorted(got) || got[0] != 2 || got[599] != 1200 || h.n < 3 {
 		t.Errorf("%d letters in %d holds", len(got), h.n)
 	}
 	n := 0
-	hub.WalkLetters(h, func(*hub.DeadLetter) bool { n++; return false })
+	hub.WalkLetters(h, func(*hub.DeadLetter) bool { n++; return false }, nil)
 	if n != 1 {
 		t.Errorf("it went on to %d", n)
 	}
-	hub.WalkLetters(&holds{world: newOwners(t)}, func(*hub.DeadLetter) bool { t.Error("there is none"); return true })
+	hub.WalkLetters(&holds{world: newOwners(t)}, func(*hub.DeadLetter) bool { t.Error("there is none"); return true }, nil)
 }

@@ -20,7 +20,7 @@ const (
 func (n *Node) announceRun() {
 	tick := time.NewTicker(announceInterval)
 	defer tick.Stop()
-	settled := false
+	settled, asked := false, time.Now()
 	for {
 		select {
 		case <-tick.C:
@@ -28,6 +28,13 @@ func (n *Node) announceRun() {
 			return
 		case <-n.members.gone:
 			return
+		}
+		if len(n.configuration()) == 0 {
+			if time.Since(asked) >= joinAgainPause {
+				n.joinAgain(n.ctx)
+				asked = time.Now()
+			}
+			continue
 		}
 		if settled = settled || n.updateAddress(n.ctx); !settled {
 			continue

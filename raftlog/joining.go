@@ -76,7 +76,7 @@ func (n *Node) joinVia(ctx context.Context, a *stateResponse) (joined bool, err 
 	return false, errors.New("its cluster has no leader")
 }
 
-// joined makes the node wait for its cluster's leader.
+// joined makes the node wait for its cluster's leader. Once raft runs, the caller holds idMu.
 func (n *Node) joined(members map[string]string) error {
 	n.opts.Join = true
 	n.formation.mu.Lock()
@@ -93,7 +93,7 @@ func (n *Node) joined(members map[string]string) error {
 // requestJoin sends one join request to a node.
 func (n *Node) requestJoin(ctx context.Context, to Peer) (*joinResponse, error) {
 	q := joinRequest{Node: n.opts.ID, Instance: n.port.self.Load().instance, Address: n.opts.Address,
-		Fresh: !n.running.Load(), Voter: !n.opts.Nonvoter, Shared: n.opts.Shared}
+		Fresh: !n.running.Load() || n.raft.LastIndex() == 0, Voter: !n.opts.Nonvoter, Shared: n.opts.Shared}
 	if n.opts.Keys != nil {
 		q.Keys = n.opts.Keys()
 	}

@@ -307,6 +307,31 @@ func TestChangesThatBreakTheQuorumAreRefused(t *testing.T) {
 	eventually(t, "two voters are left", func() bool { v, _ := w.voters(); return len(v) == 2 })
 }
 
+// A fresh node that was told it is a member, by one that knew no better, does not wait for a leader that never comes.
+func TestANodeThatWaitsInVainJoins(t *testing.T) {
+	w := growing(t, 3)
+	waiting := w.members[2]
+	grow := w.change
+	w.change = func(m *member, o *raftlog.Options) {
+		grow(m, o)
+		o.Join = m == waiting // as a node that was told so
+		if m == w.members[0] {
+			o.Peers = w.peers[:1] // it founds the cluster
+		}
+	}
+	for _, m := range []*member{waiting, w.members[0], w.members[1]} {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		if err := w.open(ctx, m); err != nil {
+			t.Fatalf("open %s: %v", m.id, err)
+		}
+		cancel()
+	}
+	for _, m := range w.members {
+		w.ready(m)
+	}
+	eventually(t, "all three are voters", func() bool { v, _ := w.voters(); return len(v) == 3 })
+}
+
 func TestMovedNodeStaysAMember(t *testing.T) {
 	w := growing(t, 3)
 	w.start()

@@ -46,7 +46,7 @@ func (s *Server) consoleRoutes() []*route {
 		act("/cluster/nodes/:id/drain", nodes, c.DrainNode),
 		act("/cluster/nodes/:id/undrain", nodes, c.UndrainNode),
 		act("/cluster/nodes/:id/remove", nodes, c.RemoveNode),
-	}, s.dataRoutes(page, act)...)
+	}, append(s.dataRoutes(page, act), s.gatewayPages(page, act)...)...)
 }
 
 // consolePorts is what the console needs of the server.

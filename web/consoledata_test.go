@@ -119,7 +119,7 @@ func TestConsoleTellsWhoFailsAndWhy(t *testing.T) {
 		t.Error("the list is not sorted by lag")
 	}
 	page := f.page(t, "/subscriptions/s-1")
-	shows(t, page, "Its deliveries have failed for 3 min: 7 attempts in a row; 3 messages wait. At the last one, the callback answered 503 Service Unavailable.",
+	shows(t, page, "Its deliveries have failed for 3 min: 7 attempts in a row; 3 messages wait, and 1 was given up. At the last one, the callback answered 503 Service Unavailable.",
 		"The endpoint is left alone until the next attempt, which is due in 40 s", "The endpoint itself has failed; its own log says why.", "1-3", "12 ms", "keeps the status only", "yes, with")
 	if strings.Contains(page, "s3cret") {
 		t.Error("the page has the secret")

@@ -1,13 +1,10 @@
 package web
 
 import (
-	"errors"
 	"net/http"
-	"strings"
 
 	"quorumhub/auth"
 	"quorumhub/web/gateway"
-	"quorumhub/web/problem"
 )
 
 // explainRoute says what the gateway's stages do with the requests of a route, {"route": "request-address", "version": "2"}, or what
@@ -29,15 +26,11 @@ func (s *Server) explainRoute(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err != nil:
 	case s.gateway == nil:
-		err = &problem.Details{Status: http.StatusNotFound, Code: "not_found", Detail: "this node has no gateway"}
+		err = errNoGateway
 	case in.Request != "":
 		out.Steps, out.Status, out.Code, err = s.dryRun(w, r, in.Request)
 	default:
-		out.Service, out.Version, out.Steps, err = s.gateway.Explain(in.Route, in.Version)
-		if errors.Is(err, gateway.ErrUnknownRoute) {
-			err = &problem.Details{Status: http.StatusNotFound, Code: "not_found", Param: "route",
-				Detail: problem.Quote(strings.TrimSpace(in.Route+" "+in.Version)) + " is no service of the registry in force; see /v1/gateway"}
-		}
+		out.Service, out.Version, out.Steps, err = s.pipeline(in.Route, in.Version)
 	}
 	if err != nil {
 		s.fail(w, r, err)

@@ -29,7 +29,7 @@ const (
 	waysAtOnce = 8
 )
 
-// messageRoutes are the routes that find messages, and that ask or send something once more.
+// messageRoutes are the routes about requests, attempts and messages, and those that ask or send something once more.
 func (s *Server) messageRoutes() []*route {
 	get := func(h http.HandlerFunc) map[string]http.HandlerFunc {
 		return map[string]http.HandlerFunc{http.MethodGet: h, http.MethodHead: h}
@@ -42,6 +42,8 @@ func (s *Server) messageRoutes() []*route {
 	return []*route{
 		{name: "messages", paths: []string{"/v1/messages"}, methods: get(s.listMessages), access: own},
 		{name: "message", paths: []string{"/v1/messages/:id"}, methods: get(s.getMessage), access: own},
+		{name: "requests", paths: []string{"/v1/requests"}, methods: get(s.listRequests), access: own},
+		{name: "attempts", paths: []string{"/v1/subscriptions/:id/attempts"}, methods: get(s.listAttempts), access: own},
 		{name: "ask_again", paths: []string{"/v1/requests/:id/ask"}, methods: post(s.askAgain), access: ownSubscriptions},
 		{name: "redeliver", paths: []string{"/v1/subscriptions/:id/redeliver"}, methods: post(s.redeliverMessage), access: ownSubscriptions},
 		{name: "test_message", paths: []string{"/v1/subscriptions/:id/test"}, methods: post(s.testSubscription), access: ownSubscriptions},
@@ -289,7 +291,7 @@ func (s *Server) addLetters(ctx context.Context, m *hub.Message, out *view.Messa
 		w := &out.Deliveries[i]
 		w.State, w.DeadLetter, w.Attempts = view.MessageLetter, hub.DeadLetterID(d.ID), letterAttempts(d)
 		return true
-	})
+	}, nil)
 }
 
 // letterAttempts returns the attempts that a dead letter keeps, newest first.

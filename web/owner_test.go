@@ -124,7 +124,7 @@ func TestFailedRequestsAreShownToWhoAsked(t *testing.T) {
 	if idsOf(got) != gone+" "+id {
 		t.Fatalf("bob's failed requests are %q, want %s and %s", idsOf(got), gone, id)
 	}
-	fields := []string{"attempts", "callback", "id", "mode", "owner", "reason", "requested_at", "settled_at", "state", "status", "topic"}
+	fields := []string{"attempts", "callback", "id", "mode", "owner", "reason", "repeatable", "requested_at", "settled_at", "state", "status", "topic"}
 	have := []string{}
 	for k := range got[1] {
 		have = append(have, k)

@@ -58,9 +58,7 @@ func (s *Server) table() []*route {
 		{name: "pause", paths: []string{"/v1/subscriptions/:id/pause"}, methods: post(s.pauseSubscription), access: ownSubscriptions},
 		{name: "resume", paths: []string{"/v1/subscriptions/:id/resume"}, methods: post(s.resumeSubscription), access: ownSubscriptions},
 		{name: "reassign", paths: []string{"/v1/subscriptions/reassign"}, methods: post(s.reassignSubscriptions), access: subscriptions},
-		{name: "requests", paths: []string{"/v1/requests"}, methods: get(s.listRequests), access: access{own: true}},
 		{name: "signature", paths: []string{"/v1/subscriptions/:id/signature"}, methods: map[string]http.HandlerFunc{http.MethodPut: s.setSignature}, access: subscriptions},
-		{name: "attempts", paths: []string{"/v1/subscriptions/:id/attempts"}, methods: get(s.listAttempts), access: access{own: true}},
 		{name: "topic_list", paths: []string{"/v1/topics"}, methods: get(s.listTopics), access: access{own: true}},
 		{name: "topic", paths: []string{"/v1/topics/*"}, methods: map[string]http.HandlerFunc{
 			http.MethodGet: s.getTopicItem, http.MethodHead: s.getTopicItem, http.MethodPut: s.putTopic}, access: access{changes: auth.ActionTopics, ownTopic: true}},

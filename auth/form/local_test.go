@@ -54,7 +54,25 @@ func (c *claimedOnce) Claim(_ context.Context, _ string, nonce [32]byte, until t
 type fixture struct {
 	*form.Local
 	used *claimedOnce
-	log  *bytes.Buffer
+	log  *lines
+}
+
+// lines is a log that several nodes write. Safe for concurrent use.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // local makes accounts root, with one-time codes, and plain, without.
@@ -67,7 +85,7 @@ func local(t *testing.T) *fixture {
 		}
 		return h
 	}
-	f := &fixture{used: &claimedOnce{}, log: &bytes.Buffer{}}
+	f := &fixture{used: &claimedOnce{}, log: &lines{}}
 	return f.again(t, form.Account{Name: "root", Hash: hash(password), TOTP: seed, Roles: []string{"admin"}}, form.Account{Name: "plain", Hash: hash(password)})
 }
 
@@ -293,7 +311,7 @@ func TestPasswordsAreTriedOneAtATime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := (&fixture{used: &claimedOnce{}, log: &bytes.Buffer{}}).again(t, form.Account{Name: "plain", Hash: slow})
+	f := (&fixture{used: &claimedOnce{}, log: &lines{}}).again(t, form.Account{Name: "plain", Hash: slow})
 	seen := map[string]int{}
 	var mu sync.Mutex
 	var running sync.WaitGroup
@@ -322,7 +340,7 @@ func TestUnknownAccountsCostAsMuch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := (&fixture{used: &claimedOnce{}, log: &bytes.Buffer{}}).again(t, form.Account{Name: "plain", Hash: hash})
+	f := (&fixture{used: &claimedOnce{}, log: &lines{}}).again(t, form.Account{Name: "plain", Hash: hash})
 	took := func(name string) time.Duration {
 		best := time.Hour
 		for i := range 5 {

@@ -286,7 +286,7 @@ func TestRule13DiscoveryInHTMLStaysInTheHead(t *testing.T) {
 
 // The hub's port on this machine is the hub, by whatever name; what is none of its topics there is refused with the right URL.
 func TestLoopbackNamesOfTheHub(t *testing.T) {
-	n := shared(t)
+	n := hubtest.Start(t, hubtest.Options{Host: "127.0.0.1"}) // which is localhost
 	port := n.URL[strings.LastIndexByte(n.URL, ':'):]
 	topic := newTopic(t, n)
 	s, _ := subscribed(t, n, topic)

@@ -26,6 +26,7 @@ type Options struct {
 	ReadyIn  time.Duration // how long the node may take to become ready; 0: Patience
 	Timeout  time.Duration // of the requests that the test sends; 0: Patience
 	Through  []string      // a command prefix such as "ip netns exec NAME"
+	Host     string        // the IP address on which the node listens; empty: as FreeAddrs
 }
 
 // Node is one quorumhub process and its files. Its methods are safe for concurrent use, except those that
@@ -44,6 +45,7 @@ type Node struct {
 	env     []string
 	readyIn time.Duration
 	through []string
+	host    string
 	ownDir  bool
 	client  *http.Client
 
@@ -106,7 +108,7 @@ func StartNode(opts Options) (*Node, error) {
 // PrepareNode creates the directory and the configuration of a node without starting it.
 func PrepareNode(opts Options) (*Node, error) {
 	n := &Node{
-		Dir: opts.Dir, binary: opts.Binary, env: opts.Env, readyIn: opts.ReadyIn, through: opts.Through,
+		Dir: opts.Dir, binary: opts.Binary, env: opts.Env, readyIn: opts.ReadyIn, through: opts.Through, host: opts.Host,
 		Settings: Defaults().With(opts.Settings),
 		client: &http.Client{
 			Timeout:       cmp.Or(opts.Timeout, Patience),
@@ -141,7 +143,7 @@ func PrepareNode(opts Options) (*Node, error) {
 
 // setAddresses assigns an ID and free addresses.
 func (n *Node) setAddresses() error {
-	addrs, err := FreeAddrs(2)
+	addrs, err := freeAddrs(cmp.Or(n.host, processHost()), 2)
 	if err != nil {
 		return err
 	}

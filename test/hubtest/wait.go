@@ -2,7 +2,6 @@ package hubtest
 
 import (
 	"fmt"
-	"net"
 	"testing"
 	"time"
 )
@@ -76,11 +75,15 @@ func Until(tb testing.TB, moment time.Time) {
 	}
 }
 
-// FreeAddrs returns n loopback addresses whose ports were free a moment ago, all different.
-func FreeAddrs(n int) ([]string, error) {
+// FreeAddrs returns n loopback addresses whose ports are free, each of which it returns only once. Where the machine has more
+// loopback addresses than one, nothing but this process and what it starts uses theirs: an outgoing connection of somebody else
+// would take such a port at 127.0.0.1 before a node listens there, or while it restarts.
+func FreeAddrs(n int) ([]string, error) { return freeAddrs(processHost(), n) }
+
+func freeAddrs(host string, n int) ([]string, error) {
 	addrs := make([]string, n)
 	for i := range addrs {
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		l, err := listenOnce(host)
 		if err != nil {
 			return nil, err
 		}

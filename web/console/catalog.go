@@ -44,7 +44,7 @@ type subscriptionRow struct {
 	Callback     string
 	Owner        string
 	Node         string
-	LeaseEnds    time.Time
+	leaseEnds    int64 // Unix nanoseconds
 	Lag          uint64
 	Failures     uint64
 	FailingSince int64 // Unix nanoseconds; 0: it does not fail
@@ -53,15 +53,19 @@ type subscriptionRow struct {
 	Expired      bool
 }
 
+// LeaseEnds returns when its lease ends.
+func (r *subscriptionRow) LeaseEnds() time.Time { return time.Unix(0, r.leaseEnds) }
+
 func (c *Console) subscriptionRows() []subscriptionRow {
 	now := c.now()
 	return c.catalog.subscriptions.get(now, func(rows []subscriptionRow) []subscriptionRow {
+		var some []subscriptionRow // read under the state's lock, into memory that is there already
 		hub.WalkSubscriptions(c.State, func(sub *hub.Subscription, head uint64) bool {
-			rows = append(rows, subscriptionRow{ID: sub.ID, Topic: sub.TopicName, Callback: sub.Callback, Owner: sub.Owner, Node: sub.Assignment.Node,
-				LeaseEnds: sub.ExpiresAt, Lag: sub.Cursor.Remaining(head), Failures: sub.Cursor.Failures, FailingSince: sub.Cursor.FailingSince,
+			some = append(some, subscriptionRow{ID: sub.ID, Topic: sub.TopicName, Callback: sub.Callback, Owner: sub.Owner, Node: sub.Assignment.Node,
+				leaseEnds: sub.ExpiresAt.UnixNano(), Lag: sub.Cursor.Remaining(head), Failures: sub.Cursor.Failures, FailingSince: sub.Cursor.FailingSince,
 				Letters: sub.Cursor.DeadLetters, Paused: sub.Paused, Expired: sub.Expired(now)})
 			return true
-		})
+		}, func() { rows, some = append(rows, some...), some[:0] })
 		return rows
 	})
 }

@@ -23,6 +23,7 @@ var navigation = []navItem{
 	{"messages", "/messages", "Messages"},
 	{"letters", "/dead-letters", "Dead letters"},
 	{"cluster", "/cluster", "Cluster"},
+	{"gateway", "/gateway", "Gateway"},
 }
 
 // state is how something is doing. Pages show it as a word and a colour.

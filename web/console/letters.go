@@ -107,7 +107,7 @@ func mineOf(v Viewer) func(*hub.DeadLetter) bool {
 func (c *Console) findLetters(l *listing, f *hub.DeadLetterFilter, viewer Viewer) *lettersView {
 	v := &lettersView{List: l}
 	mine := mineOf(viewer)
-	var keys []letterKey
+	var keys, some []letterKey // some: read under the state's lock, into memory that is there already
 	hub.WalkLetters(c.State, func(d *hub.DeadLetter) bool {
 		if !mine(d) || !f.Match(d) {
 			return true
@@ -118,9 +118,9 @@ func (c *Console) findLetters(l *listing, f *hub.DeadLetterFilter, viewer Viewer
 				v.Since = d.Replaying
 			}
 		}
-		keys = append(keys, letterKey{d.ID, letterSort(l.Sort, d)})
+		some = append(some, letterKey{d.ID, letterSort(l.Sort, d)})
 		return true
-	})
+	}, func() { keys, some = append(keys, some...), some[:0] })
 	compare := func(a, b *letterKey) int { return cmp.Or(cmp.Compare(a.by, b.by), cmp.Compare(a.id, b.id)) }
 	if l.Sort == "" || l.Desc { // the newest first
 		forward := compare
@@ -165,13 +165,13 @@ func letterSort(by string, d *hub.DeadLetter) uint64 {
 
 func (c *Console) lettersCSV(w http.ResponseWriter, r *http.Request, _ *listing, f *hub.DeadLetterFilter) {
 	mine := mineOf(c.viewer(r.Context()))
-	var rows []letterRow // without their attempts, a few hundred bytes each
+	var rows, some []letterRow
 	hub.WalkLetters(c.State, func(d *hub.DeadLetter) bool {
 		if mine(d) && f.Match(d) {
-			rows = append(rows, letterRow{DeadLetter: *d})
+			some = append(some, letterRow{DeadLetter: *d})
 		}
 		return true
-	})
+	}, func() { rows, some = append(rows, some...), some[:0] })
 	found := make([]*letterRow, len(rows))
 	for i := range rows {
 		found[i] = &rows[i]

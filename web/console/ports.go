@@ -14,6 +14,7 @@ type Ports interface {
 	OverviewPorts
 	ClusterPorts
 	DataPorts
+	GatewayPorts
 
 	// Viewer returns who looks at the page.
 	Viewer(ctx context.Context) Viewer

@@ -190,6 +190,12 @@ func (v *subscriptionView) tell(now time.Time) {
 	case v.Lag > 1:
 		waiting = count(v.Lag) + " messages wait"
 	}
+	switch n := v.Cursor.DeadLetters; {
+	case n == 1 && v.Row.Failures > 0:
+		waiting += ", and 1 was given up"
+	case n > 1 && v.Row.Failures > 0:
+		waiting += ", and " + count(n) + " were given up"
+	}
 	last := v.lastAttempt()
 	if last != nil && last.Outcome != "delivered" {
 		v.Remedy = remedy(last.Reason, last.Status)

@@ -82,7 +82,7 @@ func subscriptionSorts() map[string]func(a, b *subscriptionRow) int {
 		"lag":      by(func(a, b *subscriptionRow) int { return cmp.Compare(a.Lag, b.Lag) }),
 		"failures": by(func(a, b *subscriptionRow) int { return cmp.Compare(a.Failures, b.Failures) }),
 		"letters":  by(func(a, b *subscriptionRow) int { return cmp.Compare(a.Letters, b.Letters) }),
-		"lease":    by(func(a, b *subscriptionRow) int { return a.LeaseEnds.Compare(b.LeaseEnds) }),
+		"lease":    by(func(a, b *subscriptionRow) int { return cmp.Compare(a.leaseEnds, b.leaseEnds) }),
 	}
 }
 
@@ -177,7 +177,7 @@ func (c *Console) subscriptionsCSV(w http.ResponseWriter, r *http.Request, l *li
 	found, _ := pick(rows, match, ordered(l, subscriptionSorts()), 0, len(rows))
 	next := csvRows(found, func(s *subscriptionRow) []string {
 		return []string{s.ID.String(), s.Topic, s.Callback, s.Owner, s.state(), s.health(), s.Node, strconv.FormatUint(s.Lag, 10), strconv.FormatUint(s.Failures, 10),
-			csvTime(s.Since()), strconv.FormatUint(s.Letters, 10), csvTime(s.LeaseEnds)}
+			csvTime(s.Since()), strconv.FormatUint(s.Letters, 10), csvTime(s.LeaseEnds())}
 	}, "id", "topic", "callback", "owner", "state", "health", "node", "lag", "failures", "failing_since", "dead_letters", "lease_ends_at")
 	writeCSV(w, "subscriptions", next)
 }

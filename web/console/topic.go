@@ -127,6 +127,7 @@ func (c *Console) viewTopic(ctx context.Context, t *hub.Topic) *topicView {
 			v.Rate = row.Rate
 		}
 	}
+	c.fillRate(&v.topicRow)
 	v.Retention, v.MaxAge, v.MaxBytes = retentionWords(t.Retention)
 	v.Curl = "curl " + v.URL + " -H 'Content-Type: application/json' -d '{\"hello\": \"world\"}'"
 	var err error
@@ -166,7 +167,7 @@ func retentionWords(r hub.Retention) (words, age, bytes string) {
 // lagsOf adds the lag of the topic's subscriptions that the viewer sees: those that are furthest behind, and all of them as a picture.
 func (c *Console) lagsOf(v *topicView, topic hub.TopicID, viewer Viewer) {
 	now := c.now()
-	var lags []uint64
+	lags := make([]uint64, 0, v.Subscriptions)
 	var worst []subscriptionRow
 	hub.WalkSubscriptionsOf(c.State, topic, func(sub *hub.Subscription, head uint64) bool {
 		if !viewer.Operator && (viewer.ID == "" || sub.Owner != viewer.ID) {
@@ -198,10 +199,9 @@ func (c *Console) lagsOf(v *topicView, topic hub.TopicID, viewer Viewer) {
 	if len(lags) == 0 {
 		return
 	}
-	p := &plot{Label: "Messages that wait, for each subscription", From: "furthest behind", To: "has the most", Series: []series{{Name: "lag"}}, Unit: func(f float64) string { return count(uint64(f)) }}
-	n := max(min(len(lags), lagPicture), 2)
-	for i := range n {
-		p.Series[0].Values = append(p.Series[0].Values, float64(lags[i*len(lags)/n]))
+	p := &plot{Label: "Messages that wait, for each subscription", From: "furthest behind", To: "has got the most", Series: []series{{Name: "lag"}}, Unit: func(f float64) string { return count(uint64(f)) }}
+	for i := range lagPicture { // each has its step if they are few
+		p.Series[0].Values = append(p.Series[0].Values, float64(lags[i*len(lags)/lagPicture]))
 	}
 	v.Lags = p
 }

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"quorumhub/auth"
 	"quorumhub/hub"
@@ -101,10 +102,25 @@ func (c *Console) Topics(w http.ResponseWriter, r *http.Request) {
 		}
 		from, total := (l.Page-1)*perPage, 0
 		data.Rows, total = pick(c.topicRows(), match, order, from, from+perPage)
+		for i, row := range data.Rows {
+			filled := *row // the rows are shared
+			c.fillRate(&filled)
+			data.Rows[i] = &filled
+		}
 		data.List, data.Pager, data.Any = l, l.pagerOf(len(data.Rows), total), total > 0 || l.Filtered()
 		data.Curl = "curl " + c.Service.Namer().URL("news") + " -H 'Content-Type: text/plain' -d 'hello'"
 		return &content{Title: "Topics", Lead: "What is published here, how much of it, and to how many.", Data: data}, nil
 	}})
+}
+
+// fillRate tells how fast a topic grew in the last minute, if it has not been looked at for long enough to know more.
+func (c *Console) fillRate(t *topicRow) {
+	if t.Rate >= 0 {
+		return
+	}
+	if next, err := c.Ports.OffsetAt(t.ID, c.now().Add(-time.Minute)); err == nil {
+		t.Rate = float64(t.Head+1-min(next, t.Head+1)) / time.Minute.Seconds()
+	}
 }
 
 func (c *Console) topicsCSV(w http.ResponseWriter, r *http.Request, l *listing) {

@@ -1,4 +1,4 @@
-package gateway
+package registry
 
 import (
 	"bytes"
@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 	"unicode"
-
-	"quorumhub/web/gateway/registry"
 )
 
 // Change is one difference between two registries.
@@ -45,7 +43,7 @@ type thing struct {
 
 // Diff compares two registries by what they say, not by how it is written. changedSecrets are the names of secrets whose values changed;
 // values are not shown. Either registry may lack values of its references.
-func Diff(from, to registry.Document, changedSecrets []string) ([]Change, error) {
+func Diff(from, to Document, changedSecrets []string) ([]Change, error) {
 	old, err := thingsOf(from)
 	if err != nil {
 		return nil, fmt.Errorf("the registry of the hub %w", err)
@@ -110,12 +108,12 @@ func filesChanged(from, to map[string][]byte) (out []Change) {
 }
 
 // thingsOf lists what a registry consists of. No text: nothing.
-func thingsOf(doc registry.Document) ([]thing, error) {
+func thingsOf(doc Document) ([]thing, error) {
 	if len(doc.Text) == 0 {
 		return nil, nil
 	}
 	doc.Secrets = nil // references stay as written, so that no value is shown
-	reg, mistakes := registry.ReadDraft(doc)
+	reg, mistakes := ReadDraft(doc)
 	if reg == nil {
 		return nil, fmt.Errorf("is not understood by this program: %w", mistakes[0])
 	}
