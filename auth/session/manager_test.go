@@ -174,14 +174,14 @@ func TestSessionsEndByTime(t *testing.T) {
 		if _, fresh := r.open(cookie); fresh != "" {
 			t.Error("the cookie is made anew within a minute")
 		}
-		time.Sleep(1)
+		time.Sleep(1 * time.Nanosecond)
 		s, fresh := r.open(cookie)
 		if fresh == "" || fresh == cookie || !s.Seen.Equal(time.Now()) {
 			t.Errorf("the use after a minute is not noted: %+v", s)
 		}
 		time.Sleep(29*time.Minute - 1)
 		r.open(cookie)
-		time.Sleep(1)
+		time.Sleep(1 * time.Nanosecond)
 		r.ended("the former cookie after 30 idle minutes", cookie)
 		r.open(fresh)
 		time.Sleep(time.Minute)
@@ -196,7 +196,7 @@ func TestSessionsEndByTime(t *testing.T) {
 		}
 		time.Sleep(time.Minute - 1)
 		r.open(cookie)
-		time.Sleep(1)
+		time.Sleep(1 * time.Nanosecond)
 		r.ended("after 12 busy hours", cookie)
 
 		for what, change := range map[string]func(*session.New){
@@ -206,7 +206,7 @@ func TestSessionsEndByTime(t *testing.T) {
 			_, cookie = r.login(change)
 			time.Sleep(10*time.Minute - 1)
 			r.open(cookie)
-			time.Sleep(1)
+			time.Sleep(1 * time.Nanosecond)
 			r.ended(what, cookie)
 		}
 	})
