@@ -216,11 +216,13 @@ func TestASessionIsACredential(t *testing.T) {
 func TestTheCookieIsMadeAnew(t *testing.T) {
 	l := newLoggedIn(t)
 	_, root := l.login(t, "issuer:corp/root", "root")
-	if w := l.as(root, "GET", "/v1/topics", ""); len(w.Result().Cookies()) != 0 {
-		t.Errorf("at once: %v", w.Header())
+	want(t, l.as(root, "PUT", "/v1/auth/rules/x", `{"may":["read"],"topics":["orders/eu"],"who":[{"role":"root"}]}`, "Content-Type", "application/json"), 200)
+	want(t, l.send("POST", "/topics/orders/eu", "m1", "X-API-Key", l.key(t, "writer", "orders.write")), 200)
+	if w := l.as(root, "GET", "/topics/orders/eu", ""); w.Code != 200 || len(w.Result().Cookies()) != 0 || w.Header().Get("Cache-Control") != "no-cache" {
+		t.Errorf("at once: %d %v", w.Code, w.Header())
 	}
 	l.clock.advance(time.Minute)
-	w := l.as(root, "GET", "/v1/topics", "")
+	w := l.as(root, "GET", "/topics/orders/eu", "")
 	set := w.Result().Cookies()
 	if len(set) != 1 || set[0].Name != session.CookieName || set[0].Value == root || !set[0].Secure || w.Header().Get("Cache-Control") != "no-store" {
 		t.Fatalf("after a minute: %v", w.Header())

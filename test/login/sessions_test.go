@@ -3,7 +3,6 @@ package login_test
 import (
 	"bufio"
 	"context"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"quorumhub/auth"
 	"quorumhub/auth/session"
 	"quorumhub/test/hubtest"
 )
@@ -125,13 +123,10 @@ func operate(t *testing.T, n *hubtest.Node, key string, args ...string) string {
 // is open there ends within a heartbeat.
 func TestSessionsEndOnAllNodes(t *testing.T) {
 	const heartbeat = 2 * time.Second
-	key, id, hash, err := auth.GenerateAPIKey()
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := rootKey
 	c := three(t, func(string) string {
 		return local(t, "  - {name: readers, who: [{role: admin}], may: [read, publish, topic.register], topics: [news]}\n  - {name: operators, who: [{method: api-key}], may: [admin.auth, admin.view]}\n"+
-			pagesOnly+fmt.Sprintf("api_keys: [{id: %q, name: operator, sha256: %q}]\n", id, hex.EncodeToString(hash)))
+			pagesOnly)
 	}, hubtest.Settings{"streams.heartbeat": heartbeat.String(), "topics.auto_register": true})
 	v := &visitor{T: t, url: c.url, cookies: map[string]string{}}
 	v.logIn()

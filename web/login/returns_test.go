@@ -21,7 +21,7 @@ func TestReturnPath(t *testing.T) {
 		"", "login", "//", "//evil.example", "///evil.example", "////evil.example", "https://evil.example", "https:evil.example", "http:/evil.example",
 		"javascript:alert(1)", "data:text/html,x", `\\evil.example`, `/\evil.example`, `/\/evil.example`, `\/evil.example`, "/\t/evil.example", "/\n/evil.example",
 		"/\r\nSet-Cookie: x=1", "\t//evil.example", " //evil.example", "/ /evil.example", "/.//evil.example", "/..//evil.example", "/%2e%2e//evil.example",
-		"/%2F/evil.example", "/%2Fevil.example", "/%5Cevil.example", "/%5c%5cevil.example", "/a/%0d%0aLocation:x", "/%09/evil.example", "/a//b", "/%00", "/\x7f", "/é",
+		"/%2F/evil.example", "/%2Fevil.example", "/%5Cevil.example", "/%5c%5cevil.example", "/a/%0d%0aLocation:x", "/%09/evil.example", "/a//b", "/../x", "/a/%2e%2e/x", "/./x", "/%00", "/\x7f", "/é",
 		"/%zz", "?return=x", "#x", "//user@evil.example", "https://hub.example.org@evil.example/", "https://hub.example.org/", "/" + strings.Repeat("a", 2000),
 	} {
 		if login.ReturnPath(to) {

@@ -86,6 +86,9 @@ func (w *world) Claim(_ context.Context, _ string, nonce [32]byte, _ time.Time) 
 // token.
 func (w *world) Process(_ context.Context, q *sequence.Request) *sequence.Result {
 	out := &sequence.Result{Provider: q.Provider, Return: q.Return, Challenges: []string{`Bearer realm="apps"`}}
+	if !q.Interactive && q.Credentials.HTTP.Header["Cookie"] != nil {
+		w.t.Error("cookies of the application's host are taken for credentials at the hub")
+	}
 	switch {
 	case q.Interactive && w.session != nil:
 		w.logins++
@@ -215,6 +218,15 @@ func TestForwardAuth(t *testing.T) {
 			t.Errorf("%d, %s: got %q, want %q", r.StatusCode, name, got, value)
 		}
 	}
+	end := w.session.Ends
+	w.session.Ends = w.now
+	if r := w.send("/auth/forward", asked("GET", "https://wiki.example.org/"), cookies...); r.StatusCode != http.StatusFound {
+		t.Errorf("at the session's absolute end: got %d", r.StatusCode)
+	}
+	w.session.Ends, w.session.Principal.ID = end, "issuer:corp/8"
+	if r := w.send("/auth/forward", asked("GET", "https://wiki.example.org/"), cookies...); r.StatusCode != http.StatusFound {
+		t.Errorf("the cookie names another principal than the session: got %d", r.StatusCode)
+	}
 	w.session = nil
 	if r := w.send("/auth/forward", asked("GET", "https://wiki.example.org/"), cookies...); r.StatusCode != http.StatusFound {
 		t.Errorf("after the session has ended: got %d", r.StatusCode)
@@ -317,7 +329,7 @@ func TestForwardAuthLogin(t *testing.T) {
 		t.Fatalf("the application: got %d: %s", r.StatusCode, text(r))
 	}
 	for _, to := range []string{"https://evil.example/", "http://wiki.example.org/", "//wiki.example.org/", "https://wiki.example.org@evil.example/", `https://evil.example\@wiki.example.org/`,
-		"https://wiki.example.org.evil.example/", "javascript://wiki.example.org/%0aalert(1)", "https://wiki.example.org", "https://wiki.example.org/#x", "https://wiki.example.org:444/",
+		"https://wiki.example.org.evil.example/", "javascript://wiki.example.org/%0aalert(1)", "https://wiki.example.org", "https://wiki.example.org/#x", "https://wiki.example.org:444/", "https://ann@wiki.example.org/", "https://ann:pw@wiki.example.org/",
 		"https://wiki.example.org/\r\nX: y", "", "https://wiki.example.org/" + strings.Repeat("a", 2000)} {
 		logins := w.logins
 		r := w.send("/auth/login?"+url.Values{"to": {to}, "bind": {bind}}.Encode(), http.Header{"Accept": {"text/html"}})
