@@ -181,6 +181,19 @@ func (s *KeySet) Verify(ctx context.Context, raw, kid, alg string, direct bool) 
 	return refuse(MethodToken, "invalid signature for issuer %s", s.issuer.Name)
 }
 
+// rest waits until a fetch is allowed again.
+func (s *KeySet) rest(ctx context.Context, last *time.Time, pause time.Duration) {
+	s.mu.Lock()
+	left := pause - s.now().Sub(*last)
+	s.mu.Unlock()
+	timer := time.NewTimer(min(left, pause))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
 // trouble returns the error of the last fetch.
 func (s *KeySet) trouble() error {
 	s.mu.Lock()
@@ -190,6 +203,11 @@ func (s *KeySet) trouble() error {
 
 func (s *KeySet) wait(ctx context.Context, kid, alg string, last *time.Time, pause time.Duration) ([]crypto.PublicKey, error) {
 	keys, wait, err := s.find(kid, alg, last, pause)
+	var refused *RefusalError
+	if pause == issuerKeyPause && wait == nil && errors.As(err, &refused) {
+		s.rest(ctx, last, pause) // the key may be newer than the last fetch, and nobody but the issuer can have named it
+		keys, wait, err = s.find(kid, alg, last, pause)
+	}
 	if wait == nil {
 		return keys, err
 	}

@@ -264,6 +264,14 @@ func TestKeysRotateInTheMiddleOfALogin(t *testing.T) {
 		if _, err := p.Finish(t.Context(), &sequence.Finish{Form: form, Private: private, Callback: callback}); err != nil {
 			t.Errorf("after the rotation: %v", err)
 		}
+		// Twice within a second: the login waits for its turn to ask.
+		at, private = start(t, p, sequence.Start{})
+		form = from.authorize(t, at)
+		from.rotate(t, "k2b")
+		began := time.Now()
+		if _, err := p.Finish(t.Context(), &sequence.Finish{Form: form, Private: private, Callback: callback}); err != nil || time.Since(began) > time.Second {
+			t.Errorf("after another rotation at once: %v after %s", err, time.Since(began))
+		}
 		from.rotate(t, "k3")
 		show := from.signer()
 		from.rotate(t, "k4")

@@ -31,20 +31,32 @@ func command(t *testing.T, stdin string, args ...string) string {
 	return string(out)
 }
 
-// A hub without identity providers elsewhere: people log in with a local account and its one-time codes, or with a key. The account's use
-// is in the audit log; a key's session ends with the key, an account's when it is switched off.
-func TestHubWithAccountsAndKeys(t *testing.T) {
-	t.Parallel()
-	const password = "correct horse battery staple"
-	hash := strings.TrimSpace(command(t, password+"\n", "auth", "hash-password", "--memory", "8"))
-	seed := regexp.MustCompile(`(?m)^  ([A-Z2-7]{32})$`).FindStringSubmatch(command(t, "", "auth", "new-totp", "--name", "root"))[1]
+const password = "correct horse battery staple"
+
+// household is a hub with a local account, and an operator's key.
+type household struct {
+	*hubtest.Node
+	file, hash, seed, key string
+}
+
+func newHousehold(t *testing.T) *household {
+	t.Helper()
+	h := &household{file: filepath.Join(t.TempDir(), "auth.yaml")}
+	h.hash = strings.TrimSpace(command(t, password+"\n", "auth", "hash-password", "--memory", "8"))
+	h.seed = regexp.MustCompile(`(?m)^  ([A-Z2-7]{32})$`).FindStringSubmatch(command(t, "", "auth", "new-totp", "--name", "root"))[1]
 	made := command(t, "", "auth", "new-key", "--name", "ops", "--role", "operator")
-	key := regexp.MustCompile(`qhk_\S+`).FindString(made)
+	h.key = regexp.MustCompile(`qhk_\S+`).FindString(made)
 	_, operators, _ := strings.Cut(made, "Add this to auth.file:\n\n")
-	dir := t.TempDir()
-	at := filepath.Join(dir, "auth.yaml")
-	write := func(enabled bool, keys string) {
-		text := fmt.Sprintf(`
+	h.write(t, true, operators)
+	h.Node = hubtest.Start(t, hubtest.Options{Settings: hubtest.Settings{"auth.mode": "required", "auth.file": h.file}})
+	return h
+}
+
+// write writes auth.file.
+func (h *household) write(t *testing.T, enabled bool, keys string) {
+	t.Helper()
+	totp := filepath.Join(filepath.Dir(h.file), "totp")
+	text := fmt.Sprintf(`
 identity_providers:
   - {name: emergency, kind: local, enabled: %v, accounts: [{name: root, password_hash: %q, totp: {file: %s}, roles: [admin]}]}
   - {name: paste, kind: key}
@@ -54,22 +66,30 @@ service_providers:
   - {name: console, protocol: pages, sequence: staff}
 rules:
   - {name: admins, may: [admin.view], who: [{role: admin, issuer: emergency}, {role: operator}]}
-%s`, enabled, hash, filepath.Join(dir, "totp"), keys)
-		if err := errors.Join(os.WriteFile(at, []byte(text), 0o600), os.WriteFile(filepath.Join(dir, "totp"), []byte(seed+"\n"), 0o600)); err != nil {
-			t.Fatal(err)
-		}
+%s`, enabled, h.hash, totp, keys)
+	if err := errors.Join(os.WriteFile(h.file, []byte(text), 0o600), os.WriteFile(totp, []byte(h.seed+"\n"), 0o600)); err != nil {
+		t.Fatal(err)
 	}
-	write(true, operators)
-	n := hubtest.Start(t, hubtest.Options{Settings: hubtest.Settings{"auth.mode": "required", "auth.file": at}})
+}
+
+// try fills in the form of one authenticator.
+func (h *household) try(t *testing.T, b *idp.Browser, by string, fill url.Values) *idp.Page {
+	t.Helper()
+	page := b.Go(t, h.URL+"/login?idp="+by, nil)
+	if len(page.Forms) != 1 {
+		t.Fatal(page)
+	}
+	return b.Send(t, page.Forms[0], fill, nil)
+}
+
+// A hub without identity providers elsewhere: people log in with a local account and its one-time codes, or with a key. The account's use
+// is in the audit log; a key's session ends with the key, an account's when it is switched off.
+func TestHubWithAccountsAndKeys(t *testing.T) {
+	t.Parallel()
+	h := newHousehold(t)
+	n := h.Node
 	f := &federation{Node: n}
-	try := func(b *idp.Browser, by string, fill url.Values) *idp.Page {
-		t.Helper()
-		page := b.Go(t, n.URL+"/login?idp="+by, nil)
-		if len(page.Forms) != 1 {
-			t.Fatal(page)
-		}
-		return b.Send(t, page.Forms[0], fill, nil)
-	}
+	try, seed, key := h.try, h.seed, h.key
 	codeNow := func() string {
 		c, err := totp.GenerateCode(seed, time.Now())
 		if err != nil {
@@ -79,8 +99,8 @@ rules:
 	}
 	root, ops := idp.NewBrowser(t), idp.NewBrowser(t)
 	code := codeNow()
-	try(root, "emergency", url.Values{"name": {"root"}, "password": {password}, "code": {code}})
-	try(ops, "paste", url.Values{"key": {key}})
+	try(t, root, "emergency", url.Values{"name": {"root"}, "password": {password}, "code": {code}})
+	try(t, ops, "paste", url.Values{"key": {key}})
 	if who := f.me(t, root); who != "local/root" {
 		t.Fatalf("logged in as %q", who)
 	}
@@ -93,14 +113,14 @@ rules:
 		}
 	}
 	other := idp.NewBrowser(t)
-	if page := try(other, "emergency", url.Values{"name": {"root"}, "password": {password}, "code": {code}}); f.me(t, other) != "" {
+	if page := try(t, other, "emergency", url.Values{"name": {"root"}, "password": {password}, "code": {code}}); f.me(t, other) != "" {
 		t.Errorf("the same code once more: %s", page)
 	}
-	if page := try(other, "paste", url.Values{"key": {key[:len(key)-4] + "AAAA"}}); f.me(t, other) != "" {
+	if page := try(t, other, "paste", url.Values{"key": {key[:len(key)-4] + "AAAA"}}); f.me(t, other) != "" {
 		t.Errorf("a wrong key: %s", page)
 	}
 	for i := range 5 {
-		page := try(other, "emergency", url.Values{"name": {"root"}, "password": {"a guess of mine"}, "code": {"000000"}})
+		page := try(t, other, "emergency", url.Values{"name": {"root"}, "password": {"a guess of mine"}, "code": {"000000"}})
 		if i == 4 && (page.Status != 429 || page.Header.Get("Retry-After") == "") {
 			t.Errorf("the sixth failure: %d", page.Status)
 		}
@@ -117,7 +137,7 @@ rules:
 		}
 	}
 
-	write(false, "")
+	h.write(t, false, "")
 	if err := syscall.Kill(n.PID(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}

@@ -225,7 +225,6 @@ func TestHubFailsOver(t *testing.T) {
 	})
 	f.in(t, "sp=backup", "test-user2", "issuer:corp/id2")
 	// Keys are replaced between the page of the provider and the callback.
-	time.Sleep(1100 * time.Millisecond)
 	b = idp.NewBrowser(t)
 	at = f.login(t, b, "idp=corp", "test-user2")
 	f.corp.Rotate(t)
