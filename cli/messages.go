@@ -121,9 +121,11 @@ func (c *showMessageCmd) Run(ctx context.Context, s Streams) error {
 			return err
 		}
 		way.Deliveries = nil
-		if err := json.Unmarshal(answer, &way); err == nil {
+		err = json.Unmarshal(answer, &way)
+		if err == nil {
 			err = json.Unmarshal(answer, &raw)
-		} else {
+		}
+		if err != nil {
 			return hub.Unexpected(path, err)
 		}
 		all = append(all, way.Deliveries...)

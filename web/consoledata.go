@@ -138,7 +138,7 @@ func (p consolePorts) Publish(w http.ResponseWriter, r *http.Request, topic, con
 			return "", false, err
 		}
 	}
-	return gatewayPorts{p.Server}.Publish(w, r, topic, gateway.Publication{ContentType: pub.ContentType, Body: pub.Body, IdempotencyKey: key})
+	return gatewayPorts(p).Publish(w, r, topic, gateway.Publication{ContentType: pub.ContentType, Body: pub.Body, IdempotencyKey: key})
 }
 
 // MaxMessageBytes implements console.DataPorts.

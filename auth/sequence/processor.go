@@ -204,6 +204,7 @@ func (t *run) advance(ctx context.Context) *Result {
 			return t.wait(ctx, i, &out)
 		case Failed:
 			return t.fail(out.Err)
+		case Initial:
 		}
 		return t.unproven(i)
 	}

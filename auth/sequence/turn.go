@@ -47,7 +47,7 @@ func (t *run) decide(ctx context.Context, i int) auth.Outcome {
 	turn := &auth.Turn{Chosen: t.chosen(i)}
 	turn.Ask = func(ctx context.Context, j int) auth.Outcome {
 		out, bySession := t.ask(ctx, i, j)
-		reason := ""
+		var reason string
 		switch {
 		case out.Err != nil:
 			reason = out.Err.Error()

@@ -235,6 +235,34 @@ func (m *terminal) login(p *person) string {
 	return out.String()
 }
 
+// expire makes the login's access token look expired, and returns what the file was turned into.
+func (m *terminal) expire() string {
+	m.t.Helper()
+	text, err := os.ReadFile(m.file())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	text = regexp.MustCompile(`"expires": "[^"]*"`).ReplaceAll(text, []byte(`"expires": "2020-01-01T00:00:00Z"`))
+	if err := os.WriteFile(m.file(), text, 0o600); err != nil {
+		m.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// claimsOf verifies the shop's ID token and returns what it says.
+func claimsOf(t *testing.T, provider *oidc.Provider, tok *oauth2.Token) (claims map[string]any) {
+	t.Helper()
+	raw, _ := tok.Extra("id_token").(string)
+	id, err := provider.Verifier(&oidc.Config{ClientID: "shop", SupportedSigningAlgs: []string{"ES256"}}).Verify(t.Context(), raw)
+	if err == nil {
+		err = id.Claims(&claims)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return claims
+}
+
 // Two applications, one on golang.org/x/oauth2 and one on npm's openid-client, share a login on three nodes, each request of which goes to
 // another one than the request before. The keys are rotated in the middle, by somebody who has logged in at a terminal. A logout at one
 // application ends what the other has, and the terminal stays.
@@ -257,18 +285,7 @@ func TestApplicationsOnThreeNodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	verify := func(tok *oauth2.Token) (claims map[string]any) {
-		t.Helper()
-		raw, _ := tok.Extra("id_token").(string)
-		id, err := provider.Verifier(&oidc.Config{ClientID: "shop", SupportedSigningAlgs: []string{"ES256"}}).Verify(ctx, raw)
-		if err == nil {
-			err = id.Claims(&claims)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return claims
-	}
+	verify := func(tok *oauth2.Token) map[string]any { return claimsOf(t, provider, tok) }
 	if got := verify(tok); got["sub"] != "local/root" || got["nonce"] != "n1" || fmt.Sprint(got["groups"]) != "[admin]" || got["name"] != nil {
 		t.Errorf("the shop learns %v", got)
 	}
@@ -344,18 +361,7 @@ func TestLoginAtATerminal(t *testing.T) {
 		t.Errorf("the login at another hub: %d %s", code, out)
 	}
 
-	expire := func() string {
-		text, err := os.ReadFile(m.file())
-		if err != nil {
-			t.Fatal(err)
-		}
-		text = regexp.MustCompile(`"expires": "[^"]*"`).ReplaceAll(text, []byte(`"expires": "2020-01-01T00:00:00Z"`))
-		if err := os.WriteFile(m.file(), text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
-	}
-	was := expire()
+	was := m.expire()
 	var at sync.WaitGroup
 	for range 5 {
 		at.Go(func() {
@@ -399,7 +405,7 @@ func TestLoginAtATerminal(t *testing.T) {
 	if code, out := m.run("whoami"); code != 4 {
 		t.Errorf("after its session has ended: %d %s", code, out)
 	}
-	expire()
+	m.expire()
 	if code, out := m.run("whoami"); code != 4 || !strings.Contains(out, "log in again") {
 		t.Errorf("renewing after its session has ended: %d %s", code, out)
 	}

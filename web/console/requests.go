@@ -136,7 +136,8 @@ func (c *Console) Requests(w http.ResponseWriter, r *http.Request) {
 			Any   bool
 			Curl  string
 		}
-		from, total := (l.Page-1)*perPage, 0
+		from := (l.Page - 1) * perPage
+		var total int
 		data.Rows, total = pick(rows, all, order, from, from+perPage)
 		data.List, data.Pager, data.Any = l, l.pagerOf(len(data.Rows), total), total > 0 || l.Filtered()
 		data.Curl = "curl " + c.publicURL() + "/hub -d hub.mode=subscribe -d hub.topic=" + c.Service.Namer().URL("news") + " -d hub.callback=https://example.org/callback"

@@ -155,7 +155,7 @@ func (c *Console) Subscriptions(w http.ResponseWriter, r *http.Request) {
 		}
 		rows := c.subscriptionRows()
 		from := (l.Page - 1) * perPage
-		total := 0
+		var total int
 		order := ordered(l, sorts)
 		if order == nil {
 			order = sorts["id"]

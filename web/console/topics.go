@@ -100,7 +100,8 @@ func (c *Console) Topics(w http.ResponseWriter, r *http.Request) {
 		if order == nil {
 			order = sorts["name"]
 		}
-		from, total := (l.Page-1)*perPage, 0
+		from := (l.Page - 1) * perPage
+		var total int
 		data.Rows, total = pick(c.topicRows(), match, order, from, from+perPage)
 		for i, row := range data.Rows {
 			filled := *row // the rows are shared

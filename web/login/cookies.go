@@ -39,14 +39,14 @@ func remember(w http.ResponseWriter, r *http.Request, name, sealed string) {
 		drop(w, others[0])
 		others = others[1:]
 	}
-	c := session.Cookie(sealed)
+	c := session.Cookie(sealed) //nolint:gosec // it has the attributes
 	c.Name, c.MaxAge = name, contextSeconds
 	http.SetCookie(w, c)
 }
 
 // drop makes the browser forget a cookie.
 func drop(w http.ResponseWriter, name string) {
-	c := session.Cookie("")
+	c := session.Cookie("") //nolint:gosec // likewise
 	c.Name, c.MaxAge = name, -1
 	http.SetCookie(w, c)
 }

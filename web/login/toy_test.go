@@ -29,16 +29,16 @@ func (*toy) Request(r *http.Request) (*sequence.Request, error) {
 	return &sequence.Request{Interactive: true, Return: r.URL.Query().Get("back"), Hint: r.URL.Query().Get("idp")}, nil
 }
 
-// tellApp is an error that the application is told by the toy itself.
-type tellApp struct{ error }
+// tellAppError is an error that the application is told by the toy itself.
+type tellAppError struct{ error }
 
-func (tellApp) Answer(w http.ResponseWriter, r *http.Request) {
+func (tellAppError) Answer(w http.ResponseWriter, r *http.Request) {
 	login.Redirect(w, r, "https://app.example.org/?error=toy")
 }
 
 func (*toy) Provider(r *http.Request, _ *sequence.Request) (string, error) {
 	if r.URL.Query().Get("app") == "broken" {
-		return "", tellApp{login.Mistake("app", "is broken")}
+		return "", tellAppError{login.Mistake("app", "is broken")}
 	}
 	if name := r.URL.Query().Get("app"); name != "" {
 		return name, nil

@@ -132,11 +132,11 @@ func TestATerminalIsLetIn(t *testing.T) {
 	if status, _ := c.userinfo(access); status != http.StatusUnauthorized {
 		t.Errorf("userinfo takes the terminal's token: %d", status)
 	}
-	alice.outlives(t, access, refresh)
+	alice.outlives(t, refresh)
 }
 
 // outlives checks that what a terminal has does not depend on the browser that has let it in, and ends with its own session.
-func (b *browser) outlives(t *testing.T, access, refresh string) {
+func (b *browser) outlives(t *testing.T, refresh string) {
 	t.Helper()
 	c := b.c
 	form := func() url.Values {
@@ -147,7 +147,7 @@ func (b *browser) outlives(t *testing.T, access, refresh string) {
 		t.Fatalf("refresh: %d %v", status, got)
 	}
 	refresh, _ = got["refresh_token"].(string)
-	access, _ = got["access_token"].(string)
+	access, _ := got["access_token"].(string)
 
 	// The browser's logout leaves the terminal alone, whose session is one of its own.
 	if _, page := b.post("/oidc/end_session", url.Values{"confirm": {"yes"}}); strings.Contains(page, "Log out") {
@@ -188,7 +188,9 @@ func (b *browser) outlives(t *testing.T, access, refresh string) {
 		t.Errorf("revoke: %d", status)
 	}
 	c.settle()
-	c.nodes[1].View(func(s *hub.State) { mine, _, _ = s.Sessions(hub.SessionFilter{Principal: "issuer:corp/alice"}, hub.SessionID{}, 0) })
+	c.nodes[1].View(func(s *hub.State) {
+		mine, _, _ = s.Sessions(hub.SessionFilter{Principal: "issuer:corp/alice"}, hub.SessionID{}, 0)
+	})
 	if len(mine) != 1 || mine[0].Client != "a browser" {
 		t.Errorf("after quorumhub logout: %+v", mine)
 	}

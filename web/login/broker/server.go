@@ -32,7 +32,6 @@ type server struct {
 // attempt is what became of a request to the library, for the client's budget and for the log.
 type attempt struct {
 	reason error // why it was refused; nil: it was not, or it is no news
-	basic  bool  // the application authenticates by HTTP Basic
 }
 
 type attemptKey struct{}
@@ -255,7 +254,7 @@ func (s server) Introspect(ctx context.Context, r *op.Request[op.IntrospectionRe
 	out := new(oidc.IntrospectionResponse)
 	t, err := s.Verifier.Access(ctx, r.Data.Token)
 	if err != nil || t.Client != client.GetID() {
-		return op.NewResponse(out), nil
+		return op.NewResponse(out), nil //nolint:nilerr // what is not valid is not active
 	}
 	out.Active, out.Scope, out.ClientID, out.TokenType = true, t.Scopes, t.Client, oidc.BearerToken
 	out.Subject, out.Issuer, out.Audience = t.Holder.ID, s.Issuer, []string{t.Client}

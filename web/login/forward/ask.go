@@ -124,11 +124,7 @@ func (o *original) navigates(r *http.Request) bool {
 
 // send has the browser sent to the hub to log in, or to show that it has.
 func (p *Protocol) send(w http.ResponseWriter, r *http.Request, o *original) {
-	bind, err := p.bind(w, r)
-	if err != nil {
-		login.Fail(w, r, err)
-		return
-	}
+	bind := p.bind(w, r)
 	w.Header().Set("Location", p.public+startPath+"?"+url.Values{"to": {o.url.String()}, "bind": {bind}}.Encode())
 	if r.URL.Query().Get("nginx") == "1" {
 		w.WriteHeader(http.StatusUnauthorized)

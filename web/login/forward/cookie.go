@@ -127,17 +127,17 @@ func (p *Protocol) visitor(r *http.Request, host string) *session.Session {
 func (p *Protocol) stale(s *session.Session) bool { return p.Now().Sub(s.Seen) > p.Idle()/freshShare }
 
 // bind returns the digest of the browser's name on this host, and gives it a name if it has none.
-func (p *Protocol) bind(w http.ResponseWriter, r *http.Request) (string, error) {
+func (p *Protocol) bind(w http.ResponseWriter, r *http.Request) string {
 	if got := r.CookiesNamed(bindCookie); len(got) == 1 && validDigest(got[0].Value) {
-		return digest(got[0].Value), nil
+		return digest(got[0].Value)
 	}
 	var raw [32]byte
 	_, _ = rand.Read(raw[:]) // never fails
 	name := base64.RawURLEncoding.EncodeToString(raw[:])
-	c := session.Cookie(name)
+	c := session.Cookie(name) //nolint:gosec // it has the attributes
 	c.Name = bindCookie
 	http.SetCookie(w, c)
-	return digest(name), nil
+	return digest(name)
 }
 
 func digest(name string) string {
@@ -176,7 +176,7 @@ func (p *Protocol) exchange(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	peer.Return()
-	c := session.Cookie(cookie)
+	c := session.Cookie(cookie) //nolint:gosec // it has the attributes
 	c.Name = visitorCookie
 	http.SetCookie(w, c)
 	login.Redirect(w, r, v.Path)

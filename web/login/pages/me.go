@@ -89,7 +89,7 @@ func (p *Protocol) meJSON(w http.ResponseWriter, s *session.Session) {
 	}
 	screen.Secure(w.Header())
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(out) // fails only if the client is gone
+	_ = json.NewEncoder(w).Encode(out) //nolint:errchkjson // fails only if the client is gone
 }
 
 // end ends another session of the same person.
