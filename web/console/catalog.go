@@ -178,7 +178,7 @@ func pick[T any](rows []T, match func(*T) bool, compare func(a, b *T) int, from,
 		case len(best) < to:
 			best = append(best, r)
 			siftUp(best, compare)
-		case compare(r, best[0]) < 0:
+		case to > 0 && compare(r, best[0]) < 0:
 			best[0] = r
 			siftDown(best, compare)
 		}

@@ -65,7 +65,7 @@ func (b *Broker) requestDevice(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(&oidc.DeviceAuthorizationResponse{DeviceCode: code, UserCode: shown, //nolint:gosec,errchkjson // that is what it is for; fails only if the client is gone
+	_ = json.NewEncoder(w).Encode(&oidc.DeviceAuthorizationResponse{DeviceCode: code, UserCode: shown, //nolint:errchkjson // fails only if the client is gone
 		VerificationURI: b.PublicURL + terminalPath, VerificationURIComplete: b.PublicURL + terminalPath + "?" + query.Encode(),
 		ExpiresIn: int(deviceTime / time.Second), Interval: int(pollInterval / time.Second)})
 }
