@@ -118,7 +118,7 @@ func TestRoutesRequireCredentials(t *testing.T) {
 	g := newGuarded(t, "")
 	open := map[string]bool{"GET /": true, "GET /health": true, "GET /health/live": true, "GET /health/ready": true,
 		"GET /v1/openapi.json": true, "GET /v1/auth/whoami": true, "GET /gateway/jwks.json": true, "GET /share/{id}": true,
-		"POST /v1/stream-tickets": true}
+		"POST /v1/stream-tickets": true, "POST /v1/auth/device": true}
 	for _, rt := range g.Routes() {
 		method, path, _ := strings.Cut(rt, " ")
 		path = strings.NewReplacer("{id}", "s-1", "{name}", "x").Replace(path)

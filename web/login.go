@@ -12,13 +12,15 @@ import (
 
 // loginPaths are those on which a hub without logins says what it lacks.
 func loginPaths() []string {
-	return []string{"/login", "/login/*", "/auth/forward", "/auth/login", "/.quorumhub/session", "/oidc/*", "/v1/auth/device"}
+	return []string{"/login", "/login/*", "/auth/forward", "/auth/login", "/.quorumhub/session", "/oidc/*"}
 }
 
 // loginRoutes are the routes on which people log in. Their handlers decide who may do what.
 func (s *Server) loginRoutes() []*route {
 	if s.Login == nil || s.Guard == nil {
-		return []*route{{name: "login", paths: loginPaths(), methods: map[string]http.HandlerFunc{}, every: login.NotConfigured, access: access{public: true, limited: true}}}
+		open := access{public: true, limited: true}
+		return []*route{{name: "login", paths: loginPaths(), methods: map[string]http.HandlerFunc{}, every: login.NotConfigured, access: open},
+			{name: "login", paths: []string{"/v1/auth/device"}, methods: map[string]http.HandlerFunc{http.MethodPost: login.NotConfigured}, access: open}}
 	}
 	var out []*route
 	for _, rt := range s.Login.Routes() {

@@ -120,14 +120,18 @@ func (s *Server) prepare(routes []*route) {
 	}
 }
 
-// Routes lists the routes as "GET /v1/subscriptions/{id}", without HEAD, OPTIONS, profiling and the pages for people.
+// Routes lists the routes as "GET /v1/subscriptions/{id}", without HEAD, OPTIONS, profiling, the pages for people, and the paths of the
+// protocols for logging in that are not below /v1: their standards and their discovery document describe those.
 func (s *Server) Routes() []string {
 	var out []string
 	for _, rt := range s.routes {
-		if rt.name == "pprof" || rt.name == "login" || rt.access.page {
+		if rt.name == "pprof" || rt.access.page {
 			continue
 		}
 		for _, path := range rt.paths {
+			if rt.name == "login" && !strings.HasPrefix(path, "/v1/") {
+				continue
+			}
 			path = strings.NewReplacer(":id", "{id}", ":name", "{name}", "/v1/auth/quotas/*", "/v1/auth/quotas/{name}", "/topics/*", "/topics/{name}", "/v1/topics/*", "/v1/topics/{name}").Replace(path)
 			for m := range rt.methods {
 				if m != http.MethodHead {

@@ -7,9 +7,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"quorumhub/hub"
 	"quorumhub/web"
+	"quorumhub/web/login"
+	"quorumhub/web/login/broker"
+	"quorumhub/web/login/forward"
+	"quorumhub/web/login/pages"
 )
 
 // The document describes every route and method of the server, and nothing else.
@@ -47,18 +52,36 @@ func TestOpenAPIDescribesEveryRoute(t *testing.T) {
 			}
 		}
 	}
-	served := map[string]bool{}
-	for _, rt := range f.Routes() {
-		served[rt] = true
-		if !described[rt] {
-			t.Errorf("%s is served but not described", rt)
+	for name, routes := range map[string][]string{"without logins": f.Routes(), "with logins": newGuarded(t, "", withLogins(t)).Routes()} {
+		for _, rt := range routes {
+			if !described[rt] {
+				t.Errorf("%s: %s is served but not described", name, rt)
+			}
+		}
+		for rt := range described {
+			if !slices.Contains(routes, rt) {
+				t.Errorf("%s: %s is described but not served", name, rt)
+			}
 		}
 	}
-	for rt := range described {
-		if !served[rt] {
-			t.Errorf("%s is described but not served", rt)
-		}
+}
+
+// withLogins gives a server all protocols for logging in. They have routes, and cannot serve.
+func withLogins(t *testing.T) func(*hub.Policy, *web.Options) {
+	t.Helper()
+	own, err := pages.New(pages.Options{PublicURL: publicURL})
+	if err != nil {
+		t.Fatal(err)
 	}
+	applications, err := broker.New(broker.Options{PublicURL: publicURL, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := login.New(login.Options{PublicURL: publicURL, Protocols: []login.Protocol{own, forward.New(forward.Options{PublicURL: publicURL}), applications}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(_ *hub.Policy, o *web.Options) { o.Login = h }
 }
 
 // Every $ref in the document resolves.
