@@ -47,7 +47,8 @@ func (n *Node) newLogin() (*login.Handler, error) {
 // protocols lists the ways in which service providers ask who somebody is.
 func (n *Node) protocols() ([]login.Protocol, error) {
 	a, url := n.access, n.cfg.PublicURL()
-	own, err := pages.New(pages.Options{PublicURL: url, Sessions: a.sessions, Challenges: n.guard.Challenges, EndSession: a.endSession, BackChannel: a.backChannel,
+	logout := &login.Logout{PublicURL: url, Sessions: a.sessions, EndSession: a.endSession, Box: n.keys.Ring(), Now: time.Now}
+	own, err := pages.New(pages.Options{PublicURL: url, Sessions: a.sessions, Challenges: n.guard.Challenges, Logout: logout, BackChannel: a.backChannel,
 		Providers: func() []auth.ServiceProvider { return a.providersOf(pages.Name) },
 		Extra: func(provider string) bool {
 			_, ok := n.stepsOfRoutes(provider)
@@ -60,7 +61,7 @@ func (n *Node) protocols() ([]login.Protocol, error) {
 		Challenges: n.guard.Challenges, Idle: func() time.Duration { return a.settings.Load().Sessions.Idle },
 		Providers: func() []auth.ServiceProvider { return a.providersOf(forward.Name) }})
 	applications, err := broker.New(broker.Options{PublicURL: strings.TrimSuffix(url, "/"), Settings: a.settings.Load, Keys: signingKeys{n}, Verifier: a.tickets,
-		Service: a.service, Reads: n.raft, Sessions: a.sessions, Challenges: n.guard.Challenges, Now: time.Now})
+		Service: a.service, Reads: n.raft, Sessions: a.sessions, Logout: logout, Challenges: n.guard.Challenges, Now: time.Now})
 	if err != nil {
 		return nil, err
 	}
@@ -127,11 +128,11 @@ func (n *Node) explainer() web.Explainer {
 }
 
 // endSession returns where a browser logs out at the identity provider that its session began at; empty: nowhere.
-func (a *accessControl) endSession(_ context.Context, s *session.Session, returnTo string) string {
+func (a *accessControl) endSession(_ context.Context, s *session.Session, returnTo, state string) string {
 	known := a.asked.Load().interactive()
 	for i := range s.Passed {
 		if p, ok := known[s.Passed[i].Authenticator].(*oidc.Provider); ok {
-			if to := p.EndSession(s.IDToken, returnTo, ""); to != "" {
+			if to := p.EndSession(s.IDToken, returnTo, state); to != "" {
 				return to
 			}
 		}

@@ -68,6 +68,7 @@ type Options struct {
 	Service  func() *hub.Service
 	Reads    Reads
 	Sessions Sessions
+	Logout   *login.Logout
 	// Challenges are the WWW-Authenticate values for programs that ask for a page without a session.
 	Challenges func() []string
 	Now        func() time.Time

@@ -1,8 +1,9 @@
 package broker
 
 import (
+	"cmp"
 	"context"
-	"encoding/hex"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -23,7 +24,7 @@ func (b *Broker) Decoder() httphelper.Decoder { return b.decoder }
 func (b *Broker) Logger() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // DefaultLogoutRedirectURI implements op.SessionEnder.
-func (b *Broker) DefaultLogoutRedirectURI() string { return b.PublicURL + "/login/bye" }
+func (b *Broker) DefaultLogoutRedirectURI() string { return b.PublicURL + login.ByePath }
 
 // IDTokenHintVerifier implements op.SessionEnder.
 func (b *Broker) IDTokenHintVerifier(context.Context) *op.IDTokenHintVerifier {
@@ -31,7 +32,8 @@ func (b *Broker) IDTokenHintVerifier(context.Context) *op.IDTokenHintVerifier {
 }
 
 // endSession logs somebody out because an application asks for it (OpenID Connect RP-Initiated Logout 1.0). With an ID token that proves
-// that the application knows whose session it is, it ends at once; otherwise the person is asked first.
+// that the application knows whose session it is, it ends at once; otherwise the person is asked first. The browser logs out at the
+// identity provider, too, if that was configured, before it goes on to the application.
 func (b *Broker) endSession(w http.ResponseWriter, r *http.Request) {
 	peer := login.PeerOf(r.Context())
 	if err := peer.Reserve(); err != nil {
@@ -54,23 +56,31 @@ func (b *Broker) endSession(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	peer.Return()
-	s := peer.Session
+	if len(to.RedirectURI) > login.MaxReturn {
+		login.Fail(w, r, login.Mistake("state", fmt.Sprintf("is too long; expected at most %d bytes with post_logout_redirect_uri", login.MaxReturn)))
+		return
+	}
+	s, next := peer.Session, to.RedirectURI
 	hinted := s != nil && to.IDTokenHintClaims != nil && to.UserID == s.Principal.ID && slices.Contains(to.IDTokenHintClaims.GetAudience(), to.ClientID)
 	confirmed := r.Method == http.MethodPost && r.PostForm.Get("confirm") == "yes"
 	switch {
 	case s == nil:
 	case hinted || confirmed:
-		if err := b.Sessions.End(r.Context(), s.Principal.ID, s.ID); err != nil {
+		then := ""
+		if to.ClientID != "" && in.PostLogoutRedirectURI != "" {
+			then = next
+		}
+		on, err := b.Logout.End(w, r, s, then, "by", to.ClientID)
+		if err != nil {
 			login.Fail(w, r, err)
 			return
 		}
-		http.SetCookie(w, session.Cookie(""))
-		peer.Audit(r.Context(), s.Principal, "logout", "session", hex.EncodeToString(s.ID[:6]), "by", to.ClientID)
+		next = cmp.Or(on, next)
 	default:
 		b.confirmLogout(w, s, r.Form)
 		return
 	}
-	login.Redirect(w, r, to.RedirectURI)
+	login.Redirect(w, r, next)
 }
 
 // confirmLogout asks whether to log out.

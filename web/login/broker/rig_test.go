@@ -47,6 +47,7 @@ type cluster struct {
 	audited []string
 	budget  int
 	who     string // who logs in next
+	corp    string // where people log out at their identity provider
 }
 
 type entry struct {
@@ -224,7 +225,7 @@ func newCluster(t *testing.T) *cluster {
 		c.nodes[i] = n
 		c.rotateOn(n, 1)
 		b, err := broker.New(broker.Options{PublicURL: c.URL, Settings: c.settings.Load, Keys: n, Service: n.service, Reads: n, Sessions: sessions{n}, Now: c.now,
-			Verifier:   n.verifier(),
+			Verifier: n.verifier(), Logout: &login.Logout{PublicURL: c.URL, Sessions: sessions{n}, EndSession: c.endSession, Box: boxOf{n}, Now: c.now},
 			Challenges: func() []string { return []string{"Bearer"} }})
 		if err != nil {
 			t.Fatal(err)
@@ -238,6 +239,15 @@ func newCluster(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	return c
+}
+
+func (c *cluster) endSession(_ context.Context, _ *session.Session, returnTo, state string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.corp == "" {
+		return ""
+	}
+	return c.corp + "?" + url.Values{"post_logout_redirect_uri": {returnTo}, "state": {state}}.Encode()
 }
 
 func (n *node) verifier() *ticket.Verifier {

@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
@@ -130,25 +131,25 @@ func (p *Protocol) logout(w http.ResponseWriter, r *http.Request) {
 		page.Write(w)
 		return
 	}
-	bye := strings.TrimSuffix(p.PublicURL, "/") + byePath
-	to := ""
-	if s != nil {
-		if err := p.Sessions.End(r.Context(), s.Principal.ID, s.ID); err != nil {
-			login.Fail(w, r, err) // the cookie stays, so that it can be tried again
-			return
-		}
-		login.PeerOf(r.Context()).Audit(r.Context(), s.Principal, "logout", "session", hex.EncodeToString(s.ID[:6]))
-		to = p.EndSession(r.Context(), s, bye)
+	if s == nil {
+		http.SetCookie(w, session.Cookie(""))
+		login.Redirect(w, r, p.base+login.ByePath)
+		return
 	}
-	http.SetCookie(w, session.Cookie(""))
-	if to == "" {
-		to = p.base + byePath
+	to, err := p.Logout.End(w, r, s, "")
+	if err != nil {
+		login.Fail(w, r, err)
+		return
 	}
-	login.Redirect(w, r, to)
+	login.Redirect(w, r, cmp.Or(to, p.base+login.ByePath))
 }
 
-// bye is where somebody ends up who has logged out.
+// bye is where somebody ends up who has logged out, unless an application waits.
 func (p *Protocol) bye(w http.ResponseWriter, r *http.Request) {
+	if to := p.Logout.Return(r.URL.Query().Get("state")); to != "" {
+		login.Redirect(w, r, to)
+		return
+	}
 	page := &screen.Page{Title: "Logged out", Text: []string{"You are logged out of this hub."}, Links: []screen.Link{{URL: p.base + loginPath, Text: "Log in again"}}}
 	if login.PeerOf(r.Context()).Session != nil { // the browser has logged in again, or never out
 		login.Redirect(w, r, p.base+mePath)

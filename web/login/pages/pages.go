@@ -29,8 +29,7 @@ type Options struct {
 	Sessions Sessions
 	// Challenges are the WWW-Authenticate values for programs that ask for a page without a session.
 	Challenges func() []string
-	// EndSession returns where a browser is sent to log out at the identity provider, too; empty: nowhere. It comes back to returnTo.
-	EndSession func(ctx context.Context, s *session.Session, returnTo string) string
+	Logout     *login.Logout
 	// BackChannel ends the sessions that an identity provider's logout token names (OpenID Connect Back-Channel Logout 1.0).
 	BackChannel func(ctx context.Context, provider, token string) error
 }
@@ -64,7 +63,6 @@ const (
 	mePath          = "/login/me"
 	endPath         = "/login/end"
 	logoutPath      = "/login/logout"
-	byePath         = "/login/bye"
 	backChannelPath = "/login/backchannel/"
 )
 
@@ -79,7 +77,7 @@ func (p *Protocol) Routes() []login.Route {
 		{Path: mePath, Methods: get, Serve: p.me},
 		{Path: endPath, Methods: post, Serve: p.end},
 		{Path: logoutPath, Methods: []string{http.MethodGet, http.MethodPost}, Serve: p.logout},
-		{Path: byePath, Methods: get, Serve: p.bye},
+		{Path: login.ByePath, Methods: get, Serve: p.bye},
 		{Path: backChannelPath + "*", Methods: post, Serve: p.backChannel},
 	}
 }

@@ -1,6 +1,7 @@
 package pages_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"quorumhub/auth"
+	"quorumhub/auth/keyring"
 	"quorumhub/auth/sequence"
 	"quorumhub/auth/session"
 	"quorumhub/web/login"
@@ -35,6 +37,9 @@ type world struct {
 	tokens  []string // of back-channel logouts
 	fails   error
 	out     string // the identity provider's URL to log out at
+	back    string // where it sends people back to, and the state
+	state   string
+	box     *keyring.Ring
 }
 
 const evil = `"><script>alert(1)</script>` + "\u202e"
@@ -60,12 +65,21 @@ func (w *world) End(_ context.Context, principal string, id [32]byte) error {
 	return w.fails
 }
 
+func (w *world) endSession(_ context.Context, _ *session.Session, returnTo, state string) string {
+	w.back, w.state = returnTo, state
+	return w.out
+}
+
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, result: &sequence.Result{Status: sequence.Authenticated, Principal: &auth.Principal{ID: "issuer:corp/7"}}}
+	box, err := keyring.New(bytes.Repeat([]byte{1}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, box: box, result: &sequence.Result{Status: sequence.Authenticated, Principal: &auth.Principal{ID: "issuer:corp/7"}}}
 	p, err := pages.New(pages.Options{PublicURL: "https://example.org/hub", Providers: func() []auth.ServiceProvider { return []auth.ServiceProvider{{Name: "console"}, {Name: "payroll"}} },
 		Extra: func(name string) bool { return name == "gateway:staff" }, Sessions: w, Challenges: func() []string { return []string{`Bearer realm="x"`, `GEO-Auth`} },
-		EndSession: func(context.Context, *session.Session, string) string { return w.out },
+		Logout: &login.Logout{PublicURL: "https://example.org/hub", Sessions: w, Box: w.box, Now: time.Now, EndSession: w.endSession},
 		BackChannel: func(_ context.Context, provider, token string) error {
 			w.tokens = append(w.tokens, provider+" "+token)
 			return w.fails
@@ -203,6 +217,9 @@ func TestLogout(t *testing.T) {
 	w.out = "https://idp.example.org/logout?x=1"
 	if r, _ := w.send("POST", "/login/logout", nil); r.Header.Get("Location") != w.out {
 		t.Errorf("with an identity provider: got %q", r.Header.Get("Location"))
+	}
+	if w.back != "https://example.org/hub/login/bye" || w.state != "" {
+		t.Errorf("it sends people back to %q with %q", w.back, w.state)
 	}
 	w.fails = errors.New("SECRET: no leader")
 	if r, body := w.send("POST", "/login/logout", nil); r.StatusCode != http.StatusInternalServerError || len(r.Cookies()) != 0 || strings.Contains(body, "SECRET") {
