@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -72,9 +73,11 @@ sequences:
 service_providers:
   - {name: console, protocol: pages, sequence: staff}
   - {name: backup, protocol: pages, sequence: backup}
+  - {name: shop, protocol: oidc, client_id: shop, client_secret_hash: %x, sequence: staff, redirect_uris: [%q], post_logout_redirect_uris: [%q], claims: {groups: roles}}
+  - {name: wiki, protocol: oidc, client_id: wiki, sequence: staff, redirect_uris: [%q], claims: {preferred_username: user}}
 rules:
   - {name: staff, may: [admin.view], who: [{role: staff, issuer: partner}]}
-`, &list, strings.Join(names, ", "))
+`, &list, strings.Join(names, ", "), sha256.Sum256([]byte(secret)), shopURL, shopBye, wikiURL)
 	if len(names) == 1 {
 		text = strings.Replace(text, "strategy: failover", "strategy: single", 1)
 		text, _, _ = strings.Cut(text, "rules:")
