@@ -124,18 +124,27 @@ type said struct {
 	Iss    bool           `json:"iss"`
 }
 
+// unavailable skips the test because a program is missing, or fails it with CI=true.
+func unavailable(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
 func startDesk(t *testing.T, issuer string) *desk {
 	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
-		t.Skip("node is missing: apt-get install nodejs npm")
+		unavailable(t, "node is missing: apt-get install nodejs npm")
 	}
 	clients, err := filepath.Abs("../interop/clients")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(clients, "node_modules/openid-client")); err != nil {
-		t.Skip("npm openid-client is missing: npm ci in test/interop/clients")
+		unavailable(t, "npm openid-client is missing: npm ci in test/interop/clients")
 	}
 	cmd := exec.CommandContext(t.Context(), node, filepath.Join(clients, "openid-client.mjs"), issuer, "desk", "http://127.0.0.1/cb")
 	cmd.Stderr = os.Stderr
