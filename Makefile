@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export CGO_ENABLED ?= 0
 
 # Packages whose tests are also cheap under the race detector, which needs cgo.
-RACE := ./hub/... ./store/... ./raftlog/... ./delivery/... ./web/... ./auth/... ./configs/... ./durable/...
+RACE := ./hub/... ./figures/... ./store/... ./raftlog/... ./delivery/... ./web/... ./auth/... ./configs/... ./durable/...
 # Everything else: real processes and third-party programs. Never cached, because go test does not know which binary they
 # start. The memory of the gateway can only be measured without the race detector.
 REST := . ./cli/... ./test/... ./web/gateway/upstream
