@@ -42,7 +42,8 @@ func (h *heldState) View(f func(*hub.State)) {
 }
 
 // Pages of a large hub come quickly, are small, and keep nobody from the state for long. Of several tries the best one counts, since
-// the collector works for other tests, too.
+// the collector works for other tests, too. On a quiet machine no page takes more than 50 ms or has the state for more than 1 ms; the
+// bounds are twice as large, for machines that are slower or busy.
 func TestConsoleOfALargeHub(t *testing.T) {
 	if testing.Short() {
 		t.Skip("makes 100,000 subscriptions")
@@ -97,12 +98,12 @@ func TestConsoleOfALargeHub(t *testing.T) {
 			if w.Code != http.StatusOK {
 				t.Fatalf("%s: %d %s", path, w.Code, text(w.Body.String()))
 			}
-			if best < 40*time.Millisecond && shortest < 800*time.Microsecond {
+			if best < 40*time.Millisecond*slowdown && shortest < 800*time.Microsecond*slowdown {
 				break
 			}
 		}
 		t.Logf("%-60s %8s, state held for %8s at most, %3d KiB", path, best.Round(100*time.Microsecond), shortest.Round(10*time.Microsecond), size>>10)
-		if best > 50*time.Millisecond || shortest > time.Millisecond || size > 100<<10 {
+		if best > 100*time.Millisecond*slowdown || shortest > 2*time.Millisecond*slowdown || size > 100<<10 {
 			t.Errorf("%s: %s, state held for %s, %d bytes", path, best, shortest, size)
 		}
 	}
