@@ -24,6 +24,7 @@ var navigation = []navItem{
 	{"letters", "/dead-letters", "Dead letters"},
 	{"cluster", "/cluster", "Cluster"},
 	{"gateway", "/gateway", "Gateway"},
+	{"access", "/access", "Access"},
 }
 
 // state is how something is doing. Pages show it as a word and a colour.

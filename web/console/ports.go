@@ -15,6 +15,7 @@ type Ports interface {
 	ClusterPorts
 	DataPorts
 	GatewayPorts
+	AccessPorts
 
 	// Viewer returns who looks at the page.
 	Viewer(ctx context.Context) Viewer
