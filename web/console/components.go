@@ -22,6 +22,8 @@ var navigation = []navItem{
 	{"requests", "/requests", "Requests"},
 	{"messages", "/messages", "Messages"},
 	{"letters", "/dead-letters", "Dead letters"},
+	{"events", "/events", "Events"},
+	{"streams", "/streams", "Streams"},
 	{"cluster", "/cluster", "Cluster"},
 	{"gateway", "/gateway", "Gateway"},
 	{"access", "/access", "Access"},

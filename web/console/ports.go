@@ -16,6 +16,7 @@ type Ports interface {
 	DataPorts
 	GatewayPorts
 	AccessPorts
+	EventPorts
 
 	// Viewer returns who looks at the page.
 	Viewer(ctx context.Context) Viewer
