@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/goccy/go-yaml"
+
+	"quorumhub/configs/syntax"
 	"quorumhub/hub"
 )
 
@@ -246,4 +249,12 @@ func (w Who) String() string {
 		out = append(out, p.name+" "+p.want)
 	}
 	return strings.Join(out, " and ")
+}
+
+// ParseRule decodes one rule in YAML or JSON. Unknown keys are errors. It does not check what the rule says.
+func ParseRule(text []byte) (r Rule, err error) {
+	if err := yaml.UnmarshalWithOptions(text, &r, yaml.Strict()); err != nil {
+		return Rule{}, syntax.Explain(text, err)
+	}
+	return r, nil
 }

@@ -307,5 +307,9 @@ func (s *Server) accessProblem(err error) *problem.Details {
 
 // principalName names the author of a change.
 func principalName(r *http.Request) string {
-	return strings.ToValidUTF8(auth.CallerOf(r.Context()).Principal.String(), "?")
+	return callerName(r.Context())
+}
+
+func callerName(ctx context.Context) string {
+	return strings.ToValidUTF8(auth.CallerOf(ctx).Principal.String(), "?")
 }

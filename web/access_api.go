@@ -1,8 +1,10 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"quorumhub/auth"
 	"quorumhub/hub"
 	"quorumhub/web/problem"
+	"quorumhub/web/view"
 )
 
 // accessRoutes are the routes under /v1/auth. They exist even without a Guard; what is set then takes effect once there is one.
@@ -45,17 +48,19 @@ type apiKeyItem struct {
 
 // listAPIKeys lists all keys to operators, and to other principals those that they created.
 func (s *Server) listAPIKeys(w http.ResponseWriter, r *http.Request) {
-	var keys []hub.APIKey
-	s.State.View(func(st *hub.State) { keys = st.APIKeys() })
+	keys := s.apiKeys(r.Context())
 	items := make([]apiKeyItem, 0, len(keys))
 	for _, k := range keys {
-		if !s.owns(r.Context(), k.Owner) {
-			continue
-		}
 		items = append(items, apiKeyItem{ID: k.ID, Name: k.Name, Scopes: orEmpty(k.Scopes), Roles: orEmpty(k.Roles),
 			CreatedAt: moment(k.CreatedAt), ExpiresAt: moment(k.ExpiresAt), CreatedBy: k.By, Owner: k.Owner})
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"items": items, "next": ""})
+}
+
+// apiKeys returns the keys that the caller may see.
+func (s *Server) apiKeys(ctx context.Context) (keys []hub.APIKey) {
+	s.State.View(func(st *hub.State) { keys = st.APIKeys() })
+	return slices.DeleteFunc(keys, func(k hub.APIKey) bool { return !s.owns(ctx, k.Owner) })
 }
 
 // orEmpty keeps an empty list from becoming null in JSON.
@@ -79,31 +84,34 @@ func (s *Server) createAPIKey(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	k := hub.APIKey{Name: in.Name, Scopes: in.Scopes, Roles: in.Roles, By: principalName(r)}
-	err := checkKeyRequest(in.Name, in.Scopes, in.Roles)
-	if err == nil && in.ExpiresIn != "" {
-		d, perr := time.ParseDuration(in.ExpiresIn)
-		if perr != nil || d <= 0 {
-			err = hub.ParamErrorf("expires_in", "is %s; expected a positive duration such as 720h", problem.Quote(in.ExpiresIn))
-		} else {
-			k.ExpiresAt = s.Clock.Now().Add(d)
-		}
-	}
-	var text string
-	if err == nil {
-		text, k.ID, k.Hash, err = auth.GenerateAPIKey()
-	}
-	if err == nil {
-		auth.Note(r.Context(), "key", k.ID)
-		auth.Note(r.Context(), "key_name", k.Name)
-		err = s.Service.CreateAPIKey(r.Context(), k)
-	}
+	k, text, err := s.newAPIKey(r.Context(), hub.APIKey{Name: in.Name, Scopes: in.Scopes, Roles: in.Roles, By: principalName(r)}, in.ExpiresIn)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	writeJSON(w, http.StatusCreated, apiKeyItem{ID: k.ID, Name: k.Name, Scopes: orEmpty(k.Scopes), Roles: orEmpty(k.Roles),
 		ExpiresAt: moment(k.ExpiresAt), CreatedBy: k.By, Key: text})
+}
+
+// newAPIKey makes and stores a key that ends after a duration in text; empty: never. It returns the key with its text, which nobody can
+// get again.
+func (s *Server) newAPIKey(ctx context.Context, k hub.APIKey, expiresIn string) (_ hub.APIKey, text string, err error) {
+	if err := checkKeyRequest(k.Name, k.Scopes, k.Roles); err != nil {
+		return k, "", err
+	}
+	if expiresIn != "" {
+		d, err := time.ParseDuration(expiresIn)
+		if err != nil || d <= 0 {
+			return k, "", hub.ParamErrorf("expires_in", "is %s; expected a positive duration such as 720h", problem.Quote(expiresIn))
+		}
+		k.ExpiresAt = s.Clock.Now().Add(d)
+	}
+	if text, k.ID, k.Hash, err = auth.GenerateAPIKey(); err != nil {
+		return k, "", err
+	}
+	auth.Note(ctx, "key", k.ID)
+	auth.Note(ctx, "key_name", k.Name)
+	return k, text, s.Service.CreateAPIKey(ctx, k)
 }
 
 func checkKeyRequest(name string, scopes, roles []string) error {
@@ -136,7 +144,7 @@ func (s *Server) revokeAPIKey(w http.ResponseWriter, r *http.Request) {
 	}
 	n := 0
 	if err == nil {
-		n, err = s.Service.RevokeAPIKey(r.Context(), id, principalName(r), end == "true")
+		n, err = s.endAPIKey(r.Context(), id, principalName(r), end == "true")
 	}
 	if err != nil {
 		s.fail(w, r, err)
@@ -150,19 +158,25 @@ func (s *Server) revokeAPIKey(w http.ResponseWriter, r *http.Request) {
 	if end == "true" {
 		out.Paused, out.Ended = 0, n
 	}
-	auth.Note(r.Context(), "subscriptions", strconv.Itoa(n))
 	writeJSON(w, http.StatusOK, out)
 }
 
-type ruleItem struct {
-	auth.Rule
-	Source string     `json:"source"` // file, or api
-	SetAt  *time.Time `json:"set_at,omitempty"`
-	SetBy  string     `json:"set_by,omitempty"`
+// endAPIKey revokes a key and pauses, or ends, the subscriptions that it owns. It returns how many those were.
+func (s *Server) endAPIKey(ctx context.Context, id, by string, end bool) (subscriptions int, err error) {
+	subscriptions, err = s.Service.RevokeAPIKey(ctx, id, by, end)
+	if err == nil {
+		auth.Note(ctx, "subscriptions", strconv.Itoa(subscriptions))
+	}
+	return subscriptions, err
 }
 
 func (s *Server) listRules(w http.ResponseWriter, _ *http.Request) {
-	items := []ruleItem{}
+	writeJSON(w, http.StatusOK, map[string]any{"items": s.accessRules(), "next": ""})
+}
+
+// accessRules returns the rules in force, or on a hub that asks for no credentials those that would be.
+func (s *Server) accessRules() []view.AccessRule {
+	items := []view.AccessRule{}
 	var stored []hub.AccessRule
 	s.State.View(func(st *hub.State) { stored = st.AccessRules() })
 	byName := map[string]hub.AccessRule{}
@@ -176,13 +190,13 @@ func (s *Server) listRules(w http.ResponseWriter, _ *http.Request) {
 		rules = auth.StoredRules(stored)
 	}
 	for _, r := range rules {
-		item := ruleItem{Rule: r, Source: "file"}
+		item := view.AccessRule{Rule: r, Source: "file"}
 		if st, ok := byName[r.Name]; ok {
 			item.Source, item.SetAt, item.SetBy = "api", moment(st.SetAt), st.By
 		}
 		items = append(items, item)
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"items": items, "next": ""})
+	return items
 }
 
 func (s *Server) putRule(w http.ResponseWriter, r *http.Request) {
@@ -194,26 +208,7 @@ func (s *Server) putRule(w http.ResponseWriter, r *http.Request) {
 	}
 	if err == nil {
 		rule.Name = name
-		check := rule.Check
-		if s.Guard != nil {
-			check = func() error { return s.Guard.CheckRule(&rule) }
-		}
-		if cerr := check(); cerr != nil {
-			err = hub.ParamErrorf("rule", "%s", cerr.Error())
-		}
-	}
-	if err == nil && s.Guard != nil && s.Guard.FromFile(name) {
-		err = hub.Errorf(hub.CodeConflict, "rule %s is defined in auth.file; change it there, or choose another name", problem.Quote(name))
-	}
-	var text []byte
-	if err == nil {
-		text, err = json.Marshal(rule)
-	}
-	if err == nil {
-		err = s.Service.SetAccessRule(r.Context(), hub.AccessRule{Name: name, Rule: text, By: principalName(r)})
-	}
-	if err == nil {
-		err = s.pauseNotAllowed(r.Context(), principalName(r))
+		err = s.setRule(r.Context(), &rule, principalName(r))
 	}
 	if err != nil {
 		s.fail(w, r, err)
@@ -222,12 +217,38 @@ func (s *Server) putRule(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, rule)
 }
 
-func (s *Server) deleteRule(w http.ResponseWriter, r *http.Request) {
-	err := s.Service.RemoveAccessRule(r.Context(), strings.TrimPrefix(r.URL.Path, "/v1/auth/rules/"), principalName(r))
-	if err == nil {
-		err = s.pauseNotAllowed(r.Context(), principalName(r))
+// setRule checks and stores a rule, and pauses the subscriptions that nothing allows any more.
+func (s *Server) setRule(ctx context.Context, rule *auth.Rule, by string) error {
+	check := rule.Check
+	if s.Guard != nil {
+		check = func() error { return s.Guard.CheckRule(rule) }
 	}
+	if err := check(); err != nil {
+		return hub.ParamErrorf("rule", "%s", err.Error())
+	}
+	if s.Guard != nil && s.Guard.FromFile(rule.Name) {
+		return hub.Errorf(hub.CodeConflict, "rule %s is defined in auth.file; change it there, or choose another name", problem.Quote(rule.Name))
+	}
+	text, err := json.Marshal(rule)
 	if err != nil {
+		return err
+	}
+	if err := s.Service.SetAccessRule(ctx, hub.AccessRule{Name: rule.Name, Rule: text, By: by}); err != nil {
+		return err
+	}
+	return s.pauseNotAllowed(ctx, by)
+}
+
+// removeRule removes a rule, and pauses the subscriptions that nothing allows any more.
+func (s *Server) removeRule(ctx context.Context, name, by string) error {
+	if err := s.Service.RemoveAccessRule(ctx, name, by); err != nil {
+		return err
+	}
+	return s.pauseNotAllowed(ctx, by)
+}
+
+func (s *Server) deleteRule(w http.ResponseWriter, r *http.Request) {
+	if err := s.removeRule(r.Context(), strings.TrimPrefix(r.URL.Path, "/v1/auth/rules/"), principalName(r)); err != nil {
 		s.fail(w, r, err)
 		return
 	}
@@ -282,36 +303,50 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 		return
 	case in.Request != "" || in.Browser:
 		err = hub.ParamErrorf("service_provider", "is missing; request and browser are about its sequence")
-	case !in.Action.Known():
-		err = hub.ParamErrorf("action", "is %s; expected %s", problem.Quote(string(in.Action)), auth.ActionNames())
-	}
-	name := in.Topic
-	if err == nil && name != "" && strings.Contains(name, "://") {
-		name, err = s.Service.Namer().Name("topic", in.Topic)
-	}
-	if err != nil {
-		s.fail(w, r, err)
-		return
 	}
 	p := auth.CallerOf(r.Context()).Principal
 	if in.Principal != nil {
 		p = &auth.Principal{Method: in.Principal.Method, ID: in.Principal.ID, Authority: in.Principal.Authority, Subject: in.Principal.Subject, Client: in.Principal.Client,
 			User: in.Principal.User, Scopes: in.Principal.Scopes, Roles: in.Principal.Roles}
 	}
-	out := struct {
-		Allowed   bool          `json:"allowed"`
-		Reason    string        `json:"reason"`
-		Rule      string        `json:"rule,omitempty"`
-		Missing   []string      `json:"missing,omitempty"`
+	var d decision
+	if err == nil {
+		d, err = s.decide(p, in.Action, in.Topic)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, struct {
+		decision
 		Action    auth.Action   `json:"action"`
 		Topic     string        `json:"topic,omitempty"`
 		Principal principalItem `json:"principal"`
-	}{Action: in.Action, Topic: name, Principal: itemOf(p)}
-	if s.Guard == nil {
-		out.Allowed, out.Reason = true, "auth.mode is open: everything is allowed"
-	} else {
-		d := auth.Decide(s.Guard.Rules(), p, in.Action, name)
-		out.Allowed, out.Reason, out.Rule, out.Missing = d.Allowed, d.Reason(), d.Rule, d.Missing
+	}{d, in.Action, d.topic, itemOf(p)})
+}
+
+// decision is what the rules decide about an action, and why.
+type decision struct {
+	Allowed bool     `json:"allowed"`
+	Reason  string   `json:"reason"`
+	Rule    string   `json:"rule,omitempty"`
+	Missing []string `json:"missing,omitempty"`
+	topic   string   // its name
+}
+
+// decide says what the rules decide about an action on a topic, of which a URL will do for the name; empty: on none.
+func (s *Server) decide(p *auth.Principal, action auth.Action, topic string) (out decision, err error) {
+	if !action.Known() {
+		return out, hub.ParamErrorf("action", "is %s; expected %s", problem.Quote(string(action)), auth.ActionNames())
 	}
-	writeJSON(w, http.StatusOK, out)
+	if strings.Contains(topic, "://") {
+		if topic, err = s.Service.Namer().Name("topic", topic); err != nil {
+			return out, err
+		}
+	}
+	if s.Guard == nil {
+		return decision{Allowed: true, Reason: "auth.mode is open: everything is allowed", topic: topic}, nil
+	}
+	d := auth.Decide(s.Guard.Rules(), p, action, topic)
+	return decision{d.Allowed, d.Reason(), d.Rule, d.Missing, topic}, nil
 }

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"quorumhub/auth"
@@ -46,7 +47,7 @@ func (s *Server) consoleRoutes() []*route {
 		act("/cluster/nodes/:id/drain", nodes, c.DrainNode),
 		act("/cluster/nodes/:id/undrain", nodes, c.UndrainNode),
 		act("/cluster/nodes/:id/remove", nodes, c.RemoveNode),
-	}, append(s.dataRoutes(page, act), s.gatewayPages(page, act)...)...)
+	}, slices.Concat(s.dataRoutes(page, act), s.gatewayPages(page, act), s.accessPages(page, act), s.eventPages(page))...)
 }
 
 // consolePorts is what the console needs of the server.

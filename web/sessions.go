@@ -71,15 +71,15 @@ func (s *Server) listSessions(w http.ResponseWriter, r *http.Request) {
 		}
 		copy(after[:], raw)
 	}
-	ids, whose := s.whoseSessions(r.Context(), values.Get("principal"))
-	if err == nil && !whose {
-		err = &problem.Details{Status: http.StatusForbidden, Code: "forbidden", Param: "principal", Detail: "is another principal; its sessions are for operators (admin.auth)"}
+	var found []hub.Session
+	var next hub.SessionID
+	if err == nil {
+		found, next, err = s.findSessions(r.Context(), values.Get("principal"), values.Get("authenticator"), after, limit)
 	}
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	found, next := s.sessions(ids, values.Get("authenticator"), after, limit)
 	out := page[sessionItem]{Items: []sessionItem{}}
 	for i := range found {
 		out.Items = append(out.Items, sessionItemOf(&found[i]))
@@ -88,6 +88,16 @@ func (s *Server) listSessions(w http.ResponseWriter, r *http.Request) {
 		out.Next = hex.EncodeToString(next[:])
 	}
 	writeJSON(w, http.StatusOK, out)
+}
+
+// findSessions is sessions of those that the caller may see.
+func (s *Server) findSessions(ctx context.Context, principal, authenticator string, after hub.SessionID, limit int) ([]hub.Session, hub.SessionID, error) {
+	ids, whose := s.whoseSessions(ctx, principal)
+	if !whose {
+		return nil, hub.SessionID{}, &problem.Details{Status: http.StatusForbidden, Code: "forbidden", Param: "principal", Detail: "is another principal; its sessions are for operators (admin.auth)"}
+	}
+	found, next := s.sessions(ids, authenticator, after, limit)
+	return found, next, nil
 }
 
 // whoseSessions returns the principals whose sessions the caller asks for, which are one: nil for everybody's. ok is false if they are
@@ -144,41 +154,40 @@ const minSessionDigits = 12
 
 // endSession ends one session: the path has its ID, or the first twelve digits or more.
 func (s *Server) endSession(w http.ResponseWriter, r *http.Request) {
-	text := strings.TrimPrefix(r.URL.Path, "/v1/auth/sessions/")
-	var one hub.Session
-	raw, err := hex.DecodeString(text[:len(text)/2*2])
-	if err != nil || len(text) < minSessionDigits || len(text) > 2*len(one.ID) {
-		err = hub.ParamErrorf("id", "is %s; expected %d to %d hexadecimal digits, as GET /v1/auth/sessions lists them", problem.Quote(text), minSessionDigits, 2*len(one.ID))
-	}
-	var found []hub.Session
-	if err == nil {
-		s.State.View(func(st *hub.State) { found = st.SessionsByPrefix(raw) })
-		found = slices.DeleteFunc(found, func(o hub.Session) bool {
-			return !strings.HasPrefix(hex.EncodeToString(o.ID[:]), strings.ToLower(text)) || !s.owns(r.Context(), o.Principal)
-		})
-		switch len(found) {
-		case 0:
-			err = &hub.Error{Code: hub.CodeNotFound, Param: "id", Message: problem.Quote(text) + " is no session, or it has ended"}
-		case 1:
-			one = found[0]
-		default:
-			err = hub.Errorf(hub.CodeConflict, "several sessions begin with %s; give more digits", problem.Quote(text))
-		}
-	}
-	if err == nil {
-		auth.Note(r.Context(), "session", one.ID.String())
-		auth.Note(r.Context(), "principal", one.Principal)
-		ev := &hub.EndingSessions{IDs: []hub.SessionID{one.ID}, Reason: hub.SessionOperator, By: principalName(r)}
-		if auth.CallerOf(r.Context()).Principal.Is(one.Principal) {
-			ev.Reason = hub.SessionLogout
-		}
-		_, err = s.Service.EndSessions(r.Context(), ev)
-	}
-	if err != nil {
+	if err := s.endOneSession(r.Context(), strings.TrimPrefix(r.URL.Path, "/v1/auth/sessions/"), principalName(r)); err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// endOneSession ends the session of the caller, or for an operator of anybody, whose ID begins with text.
+func (s *Server) endOneSession(ctx context.Context, text, by string) error {
+	raw, err := hex.DecodeString(text[:len(text)/2*2])
+	if err != nil || len(text) < minSessionDigits || len(text) > 2*len(hub.SessionID{}) {
+		return hub.ParamErrorf("id", "is %s; expected %d to %d hexadecimal digits, as GET /v1/auth/sessions lists them", problem.Quote(text), minSessionDigits, 2*len(hub.SessionID{}))
+	}
+	var found []hub.Session
+	s.State.View(func(st *hub.State) { found = st.SessionsByPrefix(raw) })
+	found = slices.DeleteFunc(found, func(o hub.Session) bool {
+		return !strings.HasPrefix(hex.EncodeToString(o.ID[:]), strings.ToLower(text)) || !s.owns(ctx, o.Principal)
+	})
+	switch len(found) {
+	case 0:
+		return &hub.Error{Code: hub.CodeNotFound, Param: "id", Message: problem.Quote(text) + " is no session, or it has ended"}
+	case 1:
+	default:
+		return hub.Errorf(hub.CodeConflict, "several sessions begin with %s; give more digits", problem.Quote(text))
+	}
+	one := &found[0]
+	auth.Note(ctx, "session", one.ID.String())
+	auth.Note(ctx, "principal", one.Principal)
+	ev := &hub.EndingSessions{IDs: []hub.SessionID{one.ID}, Reason: hub.SessionOperator, By: by}
+	if auth.CallerOf(ctx).Principal.Is(one.Principal) {
+		ev.Reason = hub.SessionLogout
+	}
+	_, err = s.Service.EndSessions(ctx, ev)
+	return err
 }
 
 // endSessions ends the sessions of a principal, those that have passed an authenticator, or all.

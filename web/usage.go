@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strconv"
@@ -9,36 +10,10 @@ import (
 	"quorumhub/auth"
 	"quorumhub/hub"
 	"quorumhub/web/problem"
+	"quorumhub/web/view"
 )
 
-// usageItem is what a principal has, and how much of it the quotas allow. A limit of 0 is none.
-type usageItem struct {
-	Principal          string      `json:"principal"`
-	Topics             usageOf     `json:"topics"`
-	Subscriptions      usageOf     `json:"subscriptions"`
-	PendingRequests    usageOf     `json:"pending_requests"`
-	IdempotencyKeys    usageOf     `json:"idempotency_keys"`
-	APIKeys            usageOf     `json:"api_keys"`
-	Nonces             usageOf     `json:"nonces_per_minute"`
-	FailedRequests     int         `json:"failed_requests"`
-	StoredBytes        usageOf     `json:"stored_bytes"`
-	DeadLetters        int         `json:"dead_letters"`
-	DeadLetterBytes    usageOf     `json:"dead_letter_bytes"`
-	DeadLettersDropped uint64      `json:"dead_letters_dropped"` // by that quota, since the principal last owned nothing
-	Node               nodeUsageOf `json:"node"`
-}
-
-type usageOf struct {
-	Used  int64 `json:"used"`
-	Limit int64 `json:"limit"`
-}
-
-func countOf(used, limit int) usageOf { return usageOf{int64(used), int64(limit)} }
-
-// nodeUsageOf is what the principal has at this node only.
-type nodeUsageOf struct {
-	Streams usageOf `json:"streams"`
-}
+func countOf(used, limit int) view.Used { return view.Used{Used: int64(used), Limit: int64(limit)} }
 
 // getUsage lists what principals have and may have, in order of name: an operator's list has all, or the one it asks for, and other
 // principals' themselves.
@@ -55,53 +30,60 @@ func (s *Server) getUsage(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	own, all := s.onlyOwner(r.Context())
-	want := values.Get("principal")
+	items, next, err := s.usages(r.Context(), values.Get("principal"), values.Get("cursor"), limit)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, page[view.Usage]{Items: items, Next: next})
+}
+
+// usages returns what at most limit principals after one have, of those that the caller may see; next is the last if there are more.
+// With a name it is that principal only.
+func (s *Server) usages(ctx context.Context, want, after string, limit int) (items []view.Usage, next string, err error) {
+	own, all := s.onlyOwner(ctx)
 	var names []string
 	switch {
-	case want != "" && !all && !auth.CallerOf(r.Context()).Principal.Is(want):
-		s.fail(w, r, &problem.Details{Status: http.StatusForbidden, Code: "forbidden", Param: "principal", Detail: "is another principal; its usage is for operators (admin.view)"})
-		return
-	case want != "" && !all:
-		names = []string{own}
-	case want != "":
+	case want != "" && !all && !auth.CallerOf(ctx).Principal.Is(want):
+		return nil, "", &problem.Details{Status: http.StatusForbidden, Code: "forbidden", Param: "principal", Detail: "is another principal; its usage is for operators (admin.view)"}
+	case want != "" && all:
 		names = []string{want}
 	case all:
 		s.State.View(func(st *hub.State) { names = st.Principals() })
 	default:
 		names = []string{own}
 	}
-	if after := values.Get("cursor"); after != "" {
+	if after != "" {
 		at, found := slices.BinarySearch(names, after)
 		if found {
 			at++
 		}
 		names = names[at:]
 	}
-	out := page[usageItem]{Items: []usageItem{}}
 	if len(names) > limit {
 		names = names[:limit]
-		out.Next = names[limit-1]
+		next = names[limit-1]
 	}
+	items = []view.Usage{}
 	for _, name := range names {
-		out.Items = append(out.Items, s.usage(r, name))
+		items = append(items, s.usage(ctx, name))
 	}
-	writeJSON(w, http.StatusOK, out)
+	return items, next, nil
 }
 
-func (s *Server) usage(r *http.Request, name string) usageItem {
+func (s *Server) usage(ctx context.Context, name string) view.Usage {
 	var u hub.Usage
 	s.State.View(func(st *hub.State) { u = st.Usage(name) })
 	q := auth.Quotas{}
 	if s.Guard != nil {
-		q = s.Guard.Quotas(r.Context(), name)
+		q = s.Guard.Quotas(ctx, name)
 	}
-	return usageItem{Principal: name, Topics: countOf(u.Topics, q.Topics), Subscriptions: countOf(u.Subscriptions, q.Subscriptions),
+	return view.Usage{Principal: name, Topics: countOf(u.Topics, q.Topics), Subscriptions: countOf(u.Subscriptions, q.Subscriptions),
 		PendingRequests: countOf(u.PendingRequests, q.PendingRequests), IdempotencyKeys: countOf(u.IdempotencyKeys, q.IdempotencyKeys),
 		APIKeys: countOf(u.APIKeys, q.APIKeys), Nonces: countOf(u.NoncesThisMinute, q.NoncesPerMinute), FailedRequests: u.FailedRequests,
-		StoredBytes: usageOf{int64(u.StoredBytes), q.StoredBytes}, DeadLetters: u.DeadLetters,
-		DeadLetterBytes: usageOf{int64(u.DeadLetterBytes), q.DeadLetterBytes}, DeadLettersDropped: u.DeadLettersDropped,
-		Node: nodeUsageOf{countOf(s.streams.principals.count(name), q.Streams)}}
+		StoredBytes: view.Used{Used: int64(u.StoredBytes), Limit: q.StoredBytes}, DeadLetters: u.DeadLetters,
+		DeadLetterBytes: view.Used{Used: int64(u.DeadLetterBytes), Limit: q.DeadLetterBytes}, DeadLettersDropped: u.DeadLettersDropped,
+		Node: view.NodeUsage{Streams: countOf(s.streams.principals.count(name), q.Streams)}}
 }
 
 // reassignSubscriptions gives subscriptions another owner: {"subscriptions": ["s-17"], "to": "issuer:idp/123"}, or all of one:

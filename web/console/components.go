@@ -22,8 +22,11 @@ var navigation = []navItem{
 	{"requests", "/requests", "Requests"},
 	{"messages", "/messages", "Messages"},
 	{"letters", "/dead-letters", "Dead letters"},
+	{"events", "/events", "Events"},
+	{"streams", "/streams", "Streams"},
 	{"cluster", "/cluster", "Cluster"},
 	{"gateway", "/gateway", "Gateway"},
+	{"access", "/access", "Access"},
 }
 
 // state is how something is doing. Pages show it as a word and a colour.

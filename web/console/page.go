@@ -109,8 +109,13 @@ const contentPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; 
 
 // write renders a page.
 func (c *Console) write(w http.ResponseWriter, r *http.Request, status int, name string, fr *frame) {
+	c.writePart(w, r, status, name, "layout", fr)
+}
+
+// writePart renders one template of a page's file.
+func (c *Console) writePart(w http.ResponseWriter, r *http.Request, status int, name, part string, fr *frame) {
 	var b bytes.Buffer
-	if err := c.pages[name].ExecuteTemplate(&b, "layout", fr); err != nil {
+	if err := c.pages[name].ExecuteTemplate(&b, part, fr); err != nil {
 		c.Log.Error("cannot render a page", "page", name, "error", err)
 		http.Error(w, "this page cannot be shown; the log of the node has the reason", http.StatusInternalServerError)
 		return

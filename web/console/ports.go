@@ -15,6 +15,8 @@ type Ports interface {
 	ClusterPorts
 	DataPorts
 	GatewayPorts
+	AccessPorts
+	EventPorts
 
 	// Viewer returns who looks at the page.
 	Viewer(ctx context.Context) Viewer

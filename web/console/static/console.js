@@ -38,6 +38,130 @@
 	const open = document.querySelector(".side [aria-current]");
 	if (open) open.scrollIntoView({ block: "nearest", inline: "center" });
 
+	// Events are followed by a cursor that moves only with the rows that are shown, so stopping loses none.
+	function follow(rows) {
+		const most = 1000;
+		const holder = document.getElementById("tail-state");
+		const button = holder.querySelector("button");
+		let cursor = rows.dataset.tail, halted = false, busy = false;
+		const tellTail = (text, lost) => {
+			holder.hidden = false;
+			holder.classList.toggle("lost", lost);
+			button.textContent = text;
+		};
+		async function turn() {
+			if (halted || busy) return;
+			busy = true;
+			try {
+				for (let more = true; more && !halted;) {
+					const url = new URL(location.href);
+					url.searchParams.set("after", cursor);
+					url.searchParams.set("rows", "1");
+					const answer = await fetch(url, { headers: { Accept: "text/html" } });
+					if ([400, 401, 403, 404].includes(answer.status)) {
+						tellTail("Not live: load the page again", true);
+						clearInterval(timer);
+						return;
+					}
+					if (!answer.ok) throw new Error(answer.status);
+					const box = document.createElement("template");
+					box.innerHTML = await answer.text();
+					const part = box.content.querySelector("tbody");
+					if (!part || !part.dataset.tail) throw new Error("no rows");
+					if (halted) return;
+					cursor = part.dataset.tail;
+					more = part.dataset.more !== undefined;
+					tellAll(part);
+					if (part.children.length) document.getElementById("tail-empty")?.remove();
+					rows.prepend(...part.children);
+					while (rows.children.length > most) rows.lastElementChild.remove();
+				}
+				tellTail(halted ? "Stopped" : "Live", false);
+			} catch {
+				tellTail("Reconnecting", true);
+			} finally {
+				busy = false;
+			}
+		}
+		button.addEventListener("click", () => {
+			halted = !halted;
+			button.setAttribute("aria-pressed", String(halted));
+			tellTail(halted ? "Stopped" : "Live", false);
+			turn();
+		});
+		const timer = setInterval(turn, 2000);
+		turn();
+	}
+	const tail = document.getElementById("tail-rows");
+	if (tail) follow(tail);
+
+	// A topic's stream, read as any reader reads it, and shown as text.
+	function tryStream(form) {
+		const most = 200, longest = 4096;
+		const rows = document.getElementById("stream-rows"), state = document.getElementById("stream-state"), stop = document.getElementById("stream-stop");
+		let source = null;
+		const tellStream = (text, kind) => {
+			state.hidden = false;
+			state.className = "verdict " + kind;
+			state.textContent = text;
+		};
+		const end = () => {
+			if (source) source.close();
+			source = null;
+			stop.hidden = true;
+		};
+		function add(...cells) {
+			document.getElementById("stream-empty").hidden = true;
+			document.getElementById("stream-table").hidden = false;
+			const row = document.createElement("tr");
+			for (const [label, text] of cells) {
+				const cell = document.createElement("td");
+				cell.dataset.label = label;
+				if (label === "Content") cell.className = "wide mono";
+				cell.textContent = text;
+				row.append(cell);
+			}
+			rows.prepend(row);
+			while (rows.children.length > most) rows.lastElementChild.remove();
+		}
+		form.addEventListener("submit", (e) => {
+			e.preventDefault();
+			end();
+			rows.replaceChildren();
+			const topic = form.elements.topic.value.trim();
+			const path = topic.includes("//") ? encodeURIComponent(topic) : topic.split("/").map(encodeURIComponent).join("/");
+			const from = new EventSource(form.dataset.base + path + "?start=" + form.elements.start.value);
+			source = from;
+			stop.hidden = false;
+			tellStream("Asking for the stream", "idle");
+			from.onopen = () => tellStream("Reading. New messages appear on top.", "good");
+			from.onmessage = (m) => {
+				const d = JSON.parse(m.data);
+				let text = d.body ?? d.body_base64 ?? "(" + d.size + " bytes: too long for an event, which has a link to it instead)";
+				if (text.length > longest) text = text.slice(0, longest) + "…";
+				add(["Message", d.id], ["When", exact.format(Date.parse(d.time))], ["Type", d.content_type || "–"], ["Content", text]);
+			};
+			from.addEventListener("gap", (m) => add(["Message", "gap"], ["When", ""], ["Type", ""], ["Content", m.data]));
+			from.addEventListener("end", (m) => tellStream("The stream has ended: " + JSON.parse(m.data).reason, "warn"));
+			from.onerror = () => {
+				if (from !== source) return;
+				if (from.readyState !== EventSource.CLOSED) {
+					tellStream("Reconnecting; it goes on with the message after the last one.", "warn");
+					return;
+				}
+				end();
+				tellStream("It cannot be read: there is no such topic, you may not read it, or too many streams are open.", "bad");
+			};
+		});
+		stop.addEventListener("click", () => {
+			end();
+			tellStream("Stopped.", "idle");
+		});
+		window.addEventListener("pagehide", end);
+	}
+	const trial = document.getElementById("try-stream");
+	if (trial) tryStream(trial);
+
 	// Live updates: an element is replaced by its newest form, unless the reader is at work in it.
 	const source = document.body.dataset.live;
 	if (!source || !window.EventSource) return;
