@@ -7,8 +7,9 @@ RACE := ./hub/... ./figures/... ./store/... ./raftlog/... ./delivery/... ./web/.
 # Everything else: real processes and third-party programs. Never cached, because go test does not know which binary they
 # start. The memory of the gateway can only be measured without the race detector.
 REST := . ./cli/... ./test/... ./web/gateway/upstream
-# What it takes to show a page can only be measured without it, too.
-COST := -run '^TestConsoleOfALargeHub$$' ./web
+# Likewise what it takes to show a page, and what 100,000 sessions take.
+PAGES := -run '^TestConsoleOfALargeHub$$' ./web
+SESSIONS := -run '^TestSessionsOnThreeNodes$$' ./raftlog -args -sessions 100000
 
 # Pinned: a newer golangci-lint may find more.
 LINT := v2.15.0
@@ -45,7 +46,7 @@ deps: ## install what the tests need and this machine lacks
 	@test/deps.sh
 
 test: deps build lint cross ## run every check; installs what is missing
-	go run ./test/summary -- -race -p 2 -timeout 10m $(RACE) -- -count=1 -p 2 -timeout 10m $(REST) -- -count=1 $(COST)
+	go run ./test/summary -- -race -p 2 -timeout 10m $(RACE) -- -count=1 -p 2 -timeout 10m $(REST) -- -count=1 $(PAGES) -- -count=1 $(SESSIONS)
 	test/fuzz.sh 5s
 
 lint: bin/golangci-lint-$(LINT) ## check formatting, import order, go vet and golangci-lint, installed into bin/

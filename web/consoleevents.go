@@ -29,9 +29,7 @@ func (p consolePorts) Events(ctx context.Context, q console.EventQuery) (out con
 		found, err = p.newestEvents(q.Before, q.Limit, match)
 	}
 	slices.Reverse(found.items)
-	for _, e := range found.items {
-		out.Items = append(out.Items, e)
-	}
+	out.Items = append(out.Items, found.items...)
 	out.Cursor, out.More, out.Dropped, out.Older = cmp.Or(found.last, "0"), found.more, found.dropped, found.first
 	_, out.Known = p.eventsTopic()
 	return out, err

@@ -2,6 +2,7 @@ package secrecy_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -419,6 +420,7 @@ func (p *planted) targets(n *hubtest.Node, operator http.Header) (out []string) 
 	if err := json.Unmarshal(n.Do(p.t, "GET", "/v1/openapi.json", nil, nil).Body, &doc); err != nil {
 		p.t.Fatal(err)
 	}
+	lists := map[string]string{"/topics": "/v1/topics", "/v1/messages": "/v1/messages?topic=news"}
 	ids := func(path string) (out []string) {
 		var list struct {
 			Items []struct{ ID, Name string } `json:"items"`
@@ -443,14 +445,10 @@ func (p *planted) targets(n *hubtest.Node, operator http.Header) (out []string) 
 		switch {
 		case !get || path == "/v1/backup" || path == "/share/{id}": // for whoever got a reference, and none was sent
 		case !found:
-			out = append(out, path)
+			out = append(out, cmp.Or(lists[path], path))
 		default:
-			list := base
-			if base == "/topics" {
-				list = "/v1/topics"
-			}
 			_, after, _ := strings.Cut(rest, "}")
-			for _, id := range ids(list) {
+			for _, id := range ids(cmp.Or(lists[base], base)) {
 				out = append(out, base+"/"+id+after)
 			}
 		}
