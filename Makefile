@@ -47,7 +47,7 @@ deps: ## install what the tests need and this machine lacks
 
 test: deps build lint cross ## run every check; installs what is missing
 	go run ./test/summary -- -race -p 2 -timeout 10m $(RACE) -- -count=1 -p 2 -timeout 10m $(REST) -- -count=1 $(PAGES) -- -count=1 $(SESSIONS)
-	test/fuzz.sh 5s
+	test/fuzz.sh 3s
 
 lint: bin/golangci-lint-$(LINT) ## check formatting, import order, go vet and golangci-lint, installed into bin/
 	@out=$$($< fmt --diff); if [ -n "$$out" ]; then echo "$$out"; echo "formatting differs: run $< fmt"; exit 1; fi
